@@ -1,0 +1,1 @@
+//! The writer lock (its state machine follows).
