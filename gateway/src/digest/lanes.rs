@@ -1,0 +1,1 @@
+//! Eight MD5 streams in one pass.
