@@ -70,8 +70,13 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
     /// Announces a write whose bytes may take effect before its commit. One open intent per key.
     async fn open_intent(&self, permit: &Permit, intent: NewIntent)
     -> Result<IntentId, WriteError>;
-    /// Ends the intent and records the object, in one transaction. [`WriteError::IntentGone`] if it ended before.
-    async fn commit_intent(&self, intent: IntentId, put: Put) -> Result<Recorded, WriteError>;
+    /// Ends the intent and records its `put`, with the store's identity of what was published, in one
+    /// transaction. [`WriteError::IntentGone`] if it ended before.
+    async fn commit_intent(
+        &self,
+        intent: IntentId,
+        identity: Identity,
+    ) -> Result<Recorded, WriteError>;
     /// Ends the intent without effect. Idempotent.
     async fn abort_intent(&self, intent: IntentId) -> Result<()>;
     async fn intents(&self, repository: RepositoryId) -> Result<Vec<Intent>>;
@@ -325,27 +330,20 @@ pub struct Recorded {
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewIntent {
-    pub repository: RepositoryId,
-    pub bucket: BucketId,
-    pub key: ObjectKey,
     /// The hidden upload that a resolver aborts.
     pub upload: UploadId,
-    /// BLAKE3 and size of the bytes to be published, where they are known at this point.
-    pub expects: Option<([u8; 32], u64)>,
-    pub now_ms: Millis,
+    /// What the commit will record (its `identity` is not known yet): everything a resolver on another
+    /// node needs to finish it. Stored whole with the intent.
+    pub put: Put,
 }
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Intent {
     pub id: IntentId,
-    pub key: ObjectKey,
-    pub bucket: BucketId,
     pub upload: UploadId,
+    pub put: Put,
     pub epoch: Epoch,
     pub cluster: Cluster,
-    pub expects: Option<([u8; 32], u64)>,
-    /// What the commit would have recorded, set by `open_intent` when it is known.
-    pub opened_ms: Millis,
 }
 
 #[derive(Clone, PartialEq, Debug)]
