@@ -1,4 +1,5 @@
 //! Every key of a bucket has one place, and no two repositories share one.
+#![allow(clippy::unwrap_used)] // a test that fails may panic
 
 use policies::identity::{Bucket, Repository};
 use policies::key::{Class, Configured, InvalidLayout, Layout, ObjectKey, Place};
