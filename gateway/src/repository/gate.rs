@@ -50,6 +50,14 @@ impl Gate {
         });
     }
 
+    /// Freezes this process's view without asking the state database: what is doubted is the store.
+    pub(super) fn doubt(&self, reason: Freeze) {
+        self.row.send_modify(|row| {
+            let epoch = row.lock.epoch();
+            row.lock = Lock::Frozen { epoch, reason };
+        });
+    }
+
     /// While it is not known what the store holds, even reads are refused: an empty list or a 404 would make
     /// a cluster believe that the repository is empty.
     pub(super) fn check_store_known(&self, name: &Repository) -> Result<(), Error> {
