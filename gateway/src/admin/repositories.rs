@@ -52,7 +52,7 @@ pub fn lock(row: &LockRow) -> Value {
         Lock::Vacant { epoch } => ("vacant", None, epoch, None),
         Lock::Held { epoch, holder } => ("held", Some(holder), epoch, None),
         Lock::Draining { epoch, holder, next } => ("draining", Some(holder), epoch, Some(next)),
-        Lock::Fenced { epoch, next } => ("fenced", None, epoch, Some(next)),
+        Lock::Fenced { epoch, next, .. } => ("fenced", None, epoch, Some(next)),
         Lock::Frozen { epoch, .. } => ("frozen", None, epoch, None),
     };
     let why = match &row.lock {

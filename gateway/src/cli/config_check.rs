@@ -14,7 +14,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
         println!("{:#}", serde_json::json!({ "stores": found, "unreachable": missing }));
     } else {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(["STORE", "KIND", "CREATE-ONLY", "COMPARE-AND-SET", "ABORT BEATS COMPLETE", "CHECKSUMS"]);
+        table.load_style(presets::NOTHING).set_header(["STORE", "KIND", "CREATE-ONLY", "COMPARE-AND-SET", "ABORT BEATS COMPLETE", "CHECKSUMS"]);
         for (name, store) in &stores {
             let can = store.capabilities();
             let yes = |can: bool| if can { "yes" } else { "no" };

@@ -109,7 +109,7 @@ pub async fn audit_verify(client: &Client, json: bool) -> Result<(), Failure> {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
     table
 }
 
