@@ -85,3 +85,8 @@ async fn act(admin: &Admin, open: &Arc<OpenRepository>, ask: Ask, reason: Option
     body["steps"] = json!(steps);
     Ok(Json(body))
 }
+
+pub async fn adopt(Shared(admin): Shared<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+    let open = find(&admin, &name)?;
+    act(&admin, &open, Ask::Adopt, None).await
+}

@@ -58,6 +58,7 @@ impl Admin {
             .route("/v1/repositories/{repo}/unlock", post(lock::unlock))
             .route("/v1/repositories/{repo}/freeze", post(lock::freeze))
             .route("/v1/repositories/{repo}/thaw", post(lock::thaw))
+            .route("/v1/repositories/{repo}/adopt", post(lock::adopt))
             .route("/v1/audit", get(audit::tail))
             .route("/v1/audit/verify", get(audit::verify))
             .layer(middleware::from_fn_with_state(self.clone(), authorise));

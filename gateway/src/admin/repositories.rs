@@ -65,7 +65,7 @@ pub fn lock(row: &LockRow) -> Value {
         "epoch": epoch.0,
         "since": clock::rfc3339(row.since_ms),
         "reason": why,
-        "next": next.map(ToString::to_string),
+        "next": next.map(|next| format!("{next:?}").split('(').next().unwrap_or_default().to_lowercase()),
     })
 }
 

@@ -97,6 +97,8 @@ pub enum Command {
         #[arg(long)]
         recover: bool,
     },
+    /// Scan a store that already holds a repository, then open it
+    Adopt { repository: String },
     /// The audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -149,6 +151,7 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Thaw { repository, reason, recover } => {
             move_lock(global, &repository, "thaw", serde_json::json!({ "reason": reason, "recover": recover })).await
         }
+        Command::Adopt { repository } => move_lock(global, &repository, "adopt", serde_json::Value::Null).await,
         Command::Audit(Audit::Tail { limit }) => show::audit_tail(&Client::new(global)?, global.json, limit).await,
         Command::Audit(Audit::Verify) => show::audit_verify(&Client::new(global)?, global.json).await,
     }

@@ -94,7 +94,7 @@ impl Door {
     /// (so before `100 Continue`); `put` and `put_part` ask it again.
     pub async fn may_write(&self, caller: &Caller, to: &Address) -> Result<(), Error> {
         let found = self.find(to)?;
-        found.open.permit(&self.state, caller, &to.key, &found.class).await.map(|_| ())
+        self.permit(&found, caller, &to.key).await.map(|_| ())
     }
 
     pub(super) fn find(&self, at: &Address) -> Result<Found, Error> {

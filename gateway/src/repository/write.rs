@@ -43,7 +43,7 @@ pub(super) struct Prepared {
 impl Door {
     pub async fn put(&self, caller: &Caller, to: &Address, body: Body, mut details: Details, condition: WriteCondition) -> Result<Written, Error> {
         let found = self.find(to)?;
-        let permit = found.open.permit(&self.state, caller, &to.key, &found.class).await?;
+        let permit = self.permit(&found, caller, &to.key).await?;
         let fenced = found.class.writing() != Writing::Once || !matches!(condition, WriteCondition::Always);
         let plan = Plan { size: body.size, fenced };
         let mut upload = found.open.store.begin(&permit, &to.key, plan).await.map_err(|e| store_failed("begin an upload", &e))?;
