@@ -97,6 +97,8 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Tombstone>>;
     async fn tombstone(&self, repository: RepositoryId, key: &ObjectKey) -> Result<Vec<Tombstone>>;
+    /// The bytes of a hidden object now lie under another name.
+    async fn move_tombstone(&self, permit: &Permit, id: u64, location: &ObjectKey) -> Result<()>;
     /// Forgets tombstones whose bytes are gone.
     async fn reaped(&self, permit: &Permit, ids: Vec<u64>) -> Result<()>;
     /// The gateway's own uptime, kept across restarts; `add_ms` is what passed since the last call.
@@ -120,6 +122,9 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
     async fn drop_upload(&self, permit: &Permit, upload: &str) -> Result<bool, WriteError>;
     /// Remembers how an upload was completed, so that a repeated Complete gets the same answer.
     async fn completed_upload(&self, bucket: BucketId, upload: &str) -> Result<Option<Object>>;
+
+    /// The stores' own ids of a repository's multipart uploads and open intents.
+    async fn store_uploads(&self, repository: RepositoryId) -> Result<Vec<UploadId>>;
 
     // --- recorded answers
 
