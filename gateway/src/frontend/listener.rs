@@ -5,7 +5,6 @@
 //! cannot be sent. TLS offers `http/1.1` alone for the same reason (the configuration sets ALPN).
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,22 +26,21 @@ use super::service::Service;
 /// hyper's read buffer; large bodies are read in pieces up to this size.
 const READ_BUFFER: usize = 256 * 1024;
 
-/// Runs until `shutdown` and until the requests under way are done, at most `shutdown_seconds` longer.
+/// Runs until `shutdown`, and then until the requests under way are done, at most `shutdown_seconds` longer.
 pub async fn run(
     service: Arc<Service>,
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
-    shutdown: impl Future<Output = ()> + Send,
-) -> io::Result<()> {
+    shutdown: CancellationToken,
+) {
     let limits = service.limits.clone();
     let tls = tls.map(TlsAcceptor::from);
     let places = Arc::new(Places::new(&limits));
     let tasks = TaskTracker::new();
     let (finish, stop) = (CancellationToken::new(), CancellationToken::new());
-    let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
-            () = &mut shutdown => break,
+            () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -81,7 +79,6 @@ pub async fn run(
         stop.cancel();
         tasks.wait().await;
     }
-    Ok(())
 }
 
 struct Connection {
