@@ -182,13 +182,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
         if self.writing.is_none() {
             arm(&mut self.writing, self.clocks.write);
         }
-        match &mut self.writing {
-            Some(sleep) if sleep.as_mut().poll(cx).is_ready() => Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client does not take its answer",
-            ))),
-            Some(_) | None => Poll::Pending,
+        if let Some(sleep) = &mut self.writing {
+            ready!(sleep.as_mut().poll(cx));
         }
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client does not take its answer",
+        )))
     }
 
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

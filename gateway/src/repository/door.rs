@@ -86,6 +86,15 @@ impl Door {
         self.buckets.iter().filter(|(_, all)| all.iter().find(readable).is_some()).map(|(bucket, _)| bucket.clone()).collect()
     }
 
+    /// The repository an address lies in, for logs and metrics.
+    #[must_use]
+    pub fn repository_of(&self, at: &Address) -> Option<Repository> {
+        match self.layout.locate(&at.bucket, &at.key) {
+            Place::In { repository, .. } | Place::NestedRoot { repository, .. } => Some(repository),
+            Place::Outside { .. } | Place::Reserved | Place::NoSuchBucket => None,
+        }
+    }
+
     pub fn head_bucket(&self, caller: &Caller, bucket: &Bucket) -> Result<(), Error> {
         self.readable(caller, bucket).map(|_| ())
     }
