@@ -8,13 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use policies::identity::StoreName;
+use policies::lock::Freeze;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded};
 use crate::frontend::{Frontend, Keys};
-use crate::repository::{Door, OpenRepository, adoption, reaper};
+use crate::repository::{Door, OpenRepository, adoption, incarnation, reaper};
 use crate::state::sqlite::Sqlite;
 use crate::state::{RepositoryIdentity, State};
 use crate::stores::directory::Directory;
@@ -35,6 +36,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let stores = open_stores(&plan).await?;
     let door = Arc::new(open_door(&plan, &state, &stores).await?);
     door.recover().await?;
+    let watchers = watch_for_other_gateways(&door, &stores).await;
 
     let stop = CancellationToken::new();
     let reapers = spawn_reapers(&door);
@@ -49,8 +51,8 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     stop.cancel();
     serving.await?;
     administering.await?;
-    for reaper in reapers {
-        reaper.abort();
+    for task in reapers.into_iter().chain(watchers) {
+        task.abort();
     }
     state.close().await?;
     Ok(())
@@ -106,6 +108,32 @@ async fn open_door(plan: &Plan, state: &Arc<dyn State>, stores: &HashMap<StoreNa
         repositories.push(Arc::new(open));
     }
     Ok(Door::new(plan.layout.clone(), Arc::clone(state), repositories))
+}
+
+/// Takes this start's number in every store whose repositories are beyond doubt, and watches for higher ones.
+async fn watch_for_other_gateways(door: &Arc<Door>, stores: &HashMap<StoreName, Arc<dyn Store>>) -> Vec<tokio::task::JoinHandle<()>> {
+    let mut tasks = Vec::new();
+    for (name, store) in stores {
+        let here: Vec<_> = door.repositories().values().filter(|open| open.plan.store == *name).cloned().collect();
+        if here.is_empty() || here.iter().any(|open| open.gate.is_frozen()) {
+            continue;
+        }
+        match incarnation::begin(store.as_ref()).await {
+            Ok(ours) => {
+                for open in &here {
+                    open.stand_as(ours);
+                }
+                tasks.push(tokio::spawn(incarnation::watch(Arc::clone(store), ours, here)));
+            }
+            Err(e) => {
+                tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
+                for open in &here {
+                    open.gate.doubt(Freeze::StoreUnreachable);
+                }
+            }
+        }
+    }
+    tasks
 }
 
 fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {
