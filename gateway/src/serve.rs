@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded};
-use crate::frontend::{Frontend, Keys};
+use crate::frontend::{self, Credentials, Frontend};
+use crate::keys::Keys;
 use crate::repository::{Door, OpenRepository, adoption, incarnation, reaper};
 use crate::state::sqlite::Sqlite;
 use crate::state::{RepositoryIdentity, State};
@@ -22,7 +23,7 @@ use crate::stores::directory::Directory;
 use crate::stores::metered::Metered;
 use crate::stores::s3::S3;
 use crate::stores::{self, Store};
-use crate::telemetry;
+use crate::{telemetry, tls};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -41,21 +42,33 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let reapers = spawn_reapers(&door);
     let keys = Arc::new(Keys::new(plan.keys.clone()));
-    let frontend = Frontend::new(Arc::clone(&door), Arc::clone(&keys), &plan.s3, state.secret("list-token").await?)?;
+    let credentials: Arc<dyn Credentials> = keys.clone();
+    let frontend = Frontend::new(Arc::clone(&door), front_settings(&plan, &state).await?, credentials);
     let admin = Admin::new(Arc::clone(&door), metrics, &plan.admin)?;
     announce(&plan, s3_address, admin_address);
-    let serving = tokio::spawn(frontend.serve(s3, stop.clone()));
+    let serving = tokio::spawn(frontend.serve(s3, stop.clone().cancelled_owned()));
     let administering = tokio::spawn(admin::serve(admin, admin_listener, stop.clone()));
     until_told_to_stop(lookup, &keys).await?;
     tracing::info!("stopping: requests under way have 30 s to finish");
     stop.cancel();
-    serving.await?;
+    serving.await??;
     administering.await?;
     for task in reapers.into_iter().chain(watchers) {
         task.abort();
     }
     state.close().await?;
     Ok(())
+}
+
+async fn front_settings(plan: &Plan, state: &Arc<dyn State>) -> Result<frontend::Settings, Failure> {
+    Ok(frontend::Settings {
+        domain: plan.s3.domain.clone(),
+        region: plan.s3.region.clone(),
+        allow_unsigned_payload: plan.s3.allow_unsigned_payload,
+        tls: plan.s3.tls.as_ref().map(|tls| tls::server(tls, None)).transpose()?,
+        token_secret: state.secret("list-token").await?,
+        limits: plan.s3.limits.clone(),
+    })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
