@@ -32,8 +32,6 @@ pub mod service;
 pub mod tokens;
 mod verifier;
 
-#[cfg(test)]
-mod tests;
 
 pub use limits::Limits;
 

@@ -100,6 +100,15 @@ impl Door {
         self.permit(&found, caller, &to.key).await.map(|_| ())
     }
 
+    /// For the access log.
+    #[must_use]
+    pub fn repository_of(&self, at: &Address) -> Option<Repository> {
+        match self.layout.locate(&at.bucket, &at.key) {
+            Place::In { repository, .. } | Place::NestedRoot { repository, .. } => Some(repository),
+            Place::Outside { .. } | Place::Reserved | Place::NoSuchBucket => None,
+        }
+    }
+
     pub(super) fn find(&self, at: &Address) -> Result<Found, Error> {
         match self.layout.locate(&at.bucket, &at.key) {
             Place::In { repository, class } => {
