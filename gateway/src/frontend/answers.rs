@@ -250,6 +250,7 @@ impl From<&Refusal> for Answer {
             | Refusal::NestedRoot { .. }
             | Refusal::Reserved
             | Refusal::PresignedCommit { .. }
+            | Refusal::ForeignUpload { .. }
             | Refusal::Guard(_) => Self::access_denied(refusal.to_string()),
         }
     }
@@ -281,6 +282,7 @@ impl From<&BodyError> for Answer {
                 "RequestTimeout",
                 "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed.",
             ),
+            BodyError::SourceFailed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", sentence(error)),
             BodyError::Gone => bad("IncompleteBody"),
             BodyError::BadMd5 => Self::new(
                 StatusCode::BAD_REQUEST,

@@ -182,13 +182,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
         if self.writing.is_none() {
             arm(&mut self.writing, self.clocks.write);
         }
-        match &mut self.writing {
-            Some(sleep) if sleep.as_mut().poll(cx).is_ready() => Poll::Ready(Err(io::Error::new(
+        let late = self.writing.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+        if late {
+            return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the client does not take its answer",
-            ))),
-            Some(_) | None => Poll::Pending,
+            )));
         }
+        Poll::Pending
     }
 
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -386,7 +386,7 @@ fn new_row(open: &OpenRepository, key: &ObjectKey, prepared: &Prepared, journall
 fn answer_key(caller: &Caller, open: &OpenRepository, to: &Address, prepared: &Prepared) -> Option<AnswerKey> {
     caller.invocation.as_ref().map(|invocation| AnswerKey {
         cluster: caller.cluster.clone(),
-        operation: prepared.operation,
+        operation: prepared.operation.into(),
         bucket: open.bucket_id,
         key: to.key.clone(),
         invocation: invocation.to_string(),

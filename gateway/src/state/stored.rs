@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use policies::identity::{Cluster, Epoch};
+use policies::identity::{Cluster, Epoch, Handover};
 use policies::key::ObjectKey;
 use policies::lock::{Freeze, Lock, Next};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ enum StoredLock {
     Fenced {
         epoch: u64,
         next: StoredNext,
+        handover: String,
     },
     Frozen {
         epoch: u64,
@@ -44,6 +45,7 @@ enum StoredNext {
     Hold(String),
     Release,
     Freeze(String),
+    Recover,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,8 +54,12 @@ enum StoredFreeze {
     Operator(String),
     Unadopted,
     AnchorAhead { anchor: u64 },
+    AnchorBehind { anchor: u64 },
+    AnchorBroken(String),
     OtherGateway,
+    RootAppeared(String),
     StoreUnreachable,
+    Recovering,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,9 +119,14 @@ pub fn lock_text(lock: &Lock) -> String {
             holder: holder.to_string(),
             next: store_next(next),
         },
-        Lock::Fenced { epoch, next } => StoredLock::Fenced {
+        Lock::Fenced {
+            epoch,
+            next,
+            handover,
+        } => StoredLock::Fenced {
             epoch: epoch.0,
             next: store_next(next),
+            handover: handover.to_string(),
         },
         Lock::Frozen { epoch, reason } => StoredLock::Frozen {
             epoch: epoch.0,
@@ -144,9 +155,14 @@ pub fn lock_from(stored: &str) -> Result<Lock> {
             holder: Cluster::new(holder),
             next: load_next(next),
         },
-        StoredLock::Fenced { epoch, next } => Lock::Fenced {
+        StoredLock::Fenced {
+            epoch,
+            next,
+            handover,
+        } => Lock::Fenced {
             epoch: Epoch(epoch),
             next: load_next(next),
+            handover: Handover::new(handover),
         },
         StoredLock::Frozen { epoch, reason } => Lock::Frozen {
             epoch: Epoch(epoch),
@@ -160,6 +176,7 @@ fn store_next(next: &Next) -> StoredNext {
         Next::Hold(cluster) => StoredNext::Hold(cluster.to_string()),
         Next::Release => StoredNext::Release,
         Next::Freeze(reason) => StoredNext::Freeze(reason.clone()),
+        Next::Recover => StoredNext::Recover,
     }
 }
 
@@ -168,6 +185,7 @@ fn load_next(next: StoredNext) -> Next {
         StoredNext::Hold(cluster) => Next::Hold(Cluster::new(cluster)),
         StoredNext::Release => Next::Release,
         StoredNext::Freeze(reason) => Next::Freeze(reason),
+        StoredNext::Recover => Next::Recover,
     }
 }
 
@@ -176,6 +194,10 @@ fn store_freeze(reason: &Freeze) -> StoredFreeze {
         Freeze::Operator(text) => StoredFreeze::Operator(text.clone()),
         Freeze::Unadopted => StoredFreeze::Unadopted,
         Freeze::AnchorAhead { anchor } => StoredFreeze::AnchorAhead { anchor: anchor.0 },
+        Freeze::AnchorBehind { anchor } => StoredFreeze::AnchorBehind { anchor: anchor.0 },
+        Freeze::AnchorBroken(place) => StoredFreeze::AnchorBroken(place.clone()),
+        Freeze::RootAppeared(root) => StoredFreeze::RootAppeared(root.clone()),
+        Freeze::Recovering => StoredFreeze::Recovering,
         Freeze::OtherGateway => StoredFreeze::OtherGateway,
         Freeze::StoreUnreachable => StoredFreeze::StoreUnreachable,
     }
@@ -188,6 +210,12 @@ fn load_freeze(reason: StoredFreeze) -> Freeze {
         StoredFreeze::AnchorAhead { anchor } => Freeze::AnchorAhead {
             anchor: Epoch(anchor),
         },
+        StoredFreeze::AnchorBehind { anchor } => Freeze::AnchorBehind {
+            anchor: Epoch(anchor),
+        },
+        StoredFreeze::AnchorBroken(place) => Freeze::AnchorBroken(place),
+        StoredFreeze::RootAppeared(root) => Freeze::RootAppeared(root),
+        StoredFreeze::Recovering => Freeze::Recovering,
         StoredFreeze::OtherGateway => Freeze::OtherGateway,
         StoredFreeze::StoreUnreachable => Freeze::StoreUnreachable,
     }
