@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod digest;
 mod frontend;
+mod keys;
 mod repository;
 mod serve;
 mod state;

@@ -8,20 +8,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use policies::identity::StoreName;
+use policies::lock::Freeze;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded};
-use crate::frontend::{Frontend, Keys};
-use crate::repository::{Door, OpenRepository, adoption, reaper};
-use crate::state::sqlite::Sqlite;
+use crate::frontend::{self, Credentials, Frontend};
+use crate::keys::Keys;
+use crate::repository::{Door, OpenRepository, adoption, incarnation, reaper};
+use crate::state::sqlite::Database;
 use crate::state::{RepositoryIdentity, State};
 use crate::stores::directory::Directory;
-use crate::stores::metered::Metered;
-use crate::stores::s3::S3;
 use crate::stores::{self, Store};
-use crate::telemetry;
+use crate::{telemetry, tls};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,29 +31,41 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let s3 = listen(plan.s3.listen).await?;
     let admin_listener = listen(plan.admin.listen).await?;
     let (s3_address, admin_address) = (s3.local_addr()?, admin_listener.local_addr()?);
-    let state: Arc<dyn State> = Arc::new(Sqlite::open(&plan.state).await?);
+    let state: Arc<dyn State> = Arc::new(Database::open(&plan.state)?);
     let stores = open_stores(&plan).await?;
     let door = Arc::new(open_door(&plan, &state, &stores).await?);
     door.recover().await?;
+    let watchers = watch_for_other_gateways(&door, &stores).await;
 
     let stop = CancellationToken::new();
     let reapers = spawn_reapers(&door);
     let keys = Arc::new(Keys::new(plan.keys.clone()));
-    let frontend = Frontend::new(Arc::clone(&door), Arc::clone(&keys), &plan.s3, state.secret("list-token").await?)?;
+    let credentials: Arc<dyn Credentials> = keys.clone();
+    let frontend = Frontend::new(Arc::clone(&door), front_settings(&plan, &state).await?, credentials);
     let admin = Admin::new(Arc::clone(&door), metrics, &plan.admin)?;
     announce(&plan, s3_address, admin_address);
-    let serving = tokio::spawn(frontend.serve(s3, stop.clone()));
+    let serving = tokio::spawn(frontend.serve(s3, stop.clone().cancelled_owned()));
     let administering = tokio::spawn(admin::serve(admin, admin_listener, stop.clone()));
     until_told_to_stop(lookup, &keys).await?;
     tracing::info!("stopping: requests under way have 30 s to finish");
     stop.cancel();
-    serving.await?;
+    serving.await??;
     administering.await?;
-    for reaper in reapers {
-        reaper.abort();
+    for task in reapers.into_iter().chain(watchers) {
+        task.abort();
     }
-    state.close().await?;
     Ok(())
+}
+
+async fn front_settings(plan: &Plan, state: &Arc<dyn State>) -> Result<frontend::Settings, Failure> {
+    Ok(frontend::Settings {
+        domain: plan.s3.domain.clone(),
+        region: plan.s3.region.clone(),
+        allow_unsigned_payload: plan.s3.allow_unsigned_payload,
+        tls: plan.s3.tls.as_ref().map(|tls| tls::server(tls, None)).transpose()?,
+        token_secret: rand::random(),
+        limits: plan.s3.limits.clone(),
+    })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -74,7 +86,7 @@ pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store
                     )
                     .into());
                 }
-                open.insert(name.clone(), Arc::new(Metered::new(name.clone(), opened)));
+                open.insert(name.clone(), opened);
             }
             Err(e) => tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen"),
         }
@@ -85,7 +97,7 @@ pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store
 async fn open_store(store: &StorePlan) -> stores::Result<Arc<dyn Store>> {
     Ok(match &store.url {
         StoreUrl::Directory(path) => Arc::new(Directory::open(path.clone()).await?),
-        StoreUrl::S3(url) => Arc::new(S3::open(url).await?),
+        StoreUrl::S3(_) => return Err(stores::Error::Failed("not yet".into())),
     })
 }
 
@@ -106,6 +118,32 @@ async fn open_door(plan: &Plan, state: &Arc<dyn State>, stores: &HashMap<StoreNa
         repositories.push(Arc::new(open));
     }
     Ok(Door::new(plan.layout.clone(), Arc::clone(state), repositories))
+}
+
+/// Takes this start's number in every store whose repositories are beyond doubt, and watches for higher ones.
+async fn watch_for_other_gateways(door: &Arc<Door>, stores: &HashMap<StoreName, Arc<dyn Store>>) -> Vec<tokio::task::JoinHandle<()>> {
+    let mut tasks = Vec::new();
+    for (name, store) in stores {
+        let here: Vec<_> = door.repositories().values().filter(|open| open.plan.store == *name).cloned().collect();
+        if here.is_empty() || here.iter().any(|open| open.gate.is_frozen()) {
+            continue;
+        }
+        match incarnation::begin(store.as_ref()).await {
+            Ok(ours) => {
+                for open in &here {
+                    open.stand_as(ours);
+                }
+                tasks.push(tokio::spawn(incarnation::watch(Arc::clone(store), ours, here)));
+            }
+            Err(e) => {
+                tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
+                for open in &here {
+                    open.gate.doubt(Freeze::StoreUnreachable);
+                }
+            }
+        }
+    }
+    tasks
 }
 
 fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {

@@ -5,6 +5,7 @@
 //! cannot be sent. TLS offers `http/1.1` alone for the same reason (the configuration sets ALPN).
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,21 +27,22 @@ use super::service::Service;
 /// hyper's read buffer; large bodies are read in pieces up to this size.
 const READ_BUFFER: usize = 256 * 1024;
 
-/// Runs until `shutdown`, and then until the requests under way are done, at most `shutdown_seconds` longer.
+/// Runs until `shutdown` and until the requests under way are done, at most `shutdown_seconds` longer.
 pub async fn run(
     service: Arc<Service>,
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
-    shutdown: CancellationToken,
-) {
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
     let limits = service.limits.clone();
     let tls = tls.map(TlsAcceptor::from);
     let places = Arc::new(Places::new(&limits));
     let tasks = TaskTracker::new();
     let (finish, stop) = (CancellationToken::new(), CancellationToken::new());
+    let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = &mut shutdown => break,
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -79,6 +81,7 @@ pub async fn run(
         stop.cancel();
         tasks.wait().await;
     }
+    Ok(())
 }
 
 struct Connection {

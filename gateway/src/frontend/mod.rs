@@ -7,101 +7,119 @@
 //! Invariant: nothing passes to the door that is not signed by a known cluster, and what is not
 //! implemented in [`operations`] is answered `NotImplemented`.
 
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 
+use policies::identity::Cluster;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
-use crate::config::check::S3Plan;
 use crate::repository::Door;
-use crate::tls;
 
-mod access_log;
-mod answers;
-mod body;
-mod connection;
-mod document;
-mod intake;
-mod keys;
+pub mod access_log;
+pub mod answers;
+pub mod body;
+pub mod connection;
+pub mod document;
+pub mod intake;
 pub mod limits;
 mod listener;
-mod operations;
-mod precheck;
-mod request;
-mod service;
-mod tokens;
+pub mod operations;
+pub mod precheck;
+pub mod request;
+pub mod service;
+pub mod tokens;
 mod verifier;
 
 #[cfg(test)]
 mod tests;
 
-pub use keys::Keys;
+pub use limits::Limits;
 
-/// The S3 front of the gateway, ready to serve.
+/// The keys clusters sign with. Asked anew for every request, so that keys can change while we run.
+pub trait Credentials: fmt::Debug + Send + Sync + 'static {
+    /// Whose key it is, and its secret.
+    fn find(&self, access_key: &str) -> Option<(Cluster, Zeroizing<String>)>;
+}
+
+/// How the S3 listener is set up.
+pub struct Settings {
+    /// Virtual-hosted style is served below this domain.
+    pub domain: Option<String>,
+    /// The only region signatures may be for; None = any.
+    pub region: Option<String>,
+    /// Take bodies that neither a hash nor chunk signatures protect. None = with TLS or on loopback.
+    pub allow_unsigned_payload: Option<bool>,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Seals continuation tokens; keep it with the state, so that listings survive a restart.
+    pub token_secret: [u8; 32],
+    pub limits: Limits,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("domain", &self.domain)
+            .field("region", &self.region)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The S3 front of the gateway.
 #[derive(Debug)]
 pub struct Frontend {
     door: Arc<Door>,
-    keys: Arc<Keys>,
-    rules: precheck::Rules,
-    /// None = by the address that is listened on.
-    unsigned_payload: Option<bool>,
-    limits: limits::Limits,
-    sealer: tokens::Sealer,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    settings: Settings,
+    credentials: Arc<dyn Credentials>,
 }
 
 impl Frontend {
-    /// `token_secret` seals continuation tokens; it is kept with the state, so that a listing goes on
-    /// after a restart and on another node.
-    pub fn new(
-        door: Arc<Door>,
-        keys: Arc<Keys>,
-        plan: &S3Plan,
-        token_secret: [u8; 32],
-    ) -> Result<Self, tls::Error> {
-        Ok(Self {
+    #[must_use]
+    pub fn new(door: Arc<Door>, settings: Settings, credentials: Arc<dyn Credentials>) -> Self {
+        Self {
             door,
-            keys,
-            rules: precheck::Rules {
-                domain: plan.domain.as_ref().map(|d| d.to_ascii_lowercase()),
-                region: plan.region.clone(),
-                unsigned_payload: false,
-            },
-            unsigned_payload: plan.allow_unsigned_payload,
-            limits: plan.limits.clone(),
-            sealer: tokens::Sealer::new(token_secret),
-            tls: match &plan.tls {
-                Some(tls) => Some(tls::server(tls, None)?),
-                None => None,
-            },
-        })
+            settings,
+            credentials,
+        }
     }
 
-    /// Serves until `stop`, then finishes what is under way.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let loopback = listener
-            .local_addr()
-            .is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    /// Serves until `shutdown`, then finishes what is under way.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> io::Result<()> {
+        let loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
+        let Settings {
+            domain,
+            region,
+            allow_unsigned_payload,
+            tls,
+            token_secret,
+            limits,
+        } = self.settings;
         let rules = precheck::Rules {
-            unsigned_payload: self
-                .unsigned_payload
-                .unwrap_or(loopback || self.tls.is_some()),
-            ..self.rules
+            domain: domain.map(|d| d.to_ascii_lowercase()),
+            region,
+            unsigned_payload: allow_unsigned_payload.unwrap_or(loopback || tls.is_some()),
         };
         let operations = operations::Operations::new(
             Arc::clone(&self.door),
-            self.sealer,
+            tokens::Sealer::new(token_secret),
             rules.region.clone(),
         );
-        let kib = (self.limits.inflight_bytes / 1024).min(Semaphore::MAX_PERMITS);
+        let memory = limits.inflight_bytes / 1024;
         let service = service::Service {
-            s3: verifier::build(operations, &rules, self.keys),
+            s3: verifier::build(operations, &rules, self.credentials),
             door: self.door,
             rules,
-            memory: Arc::new(Semaphore::new(kib)),
-            limits: self.limits,
+            memory: Arc::new(tokio::sync::Semaphore::new(
+                memory.min(tokio::sync::Semaphore::MAX_PERMITS),
+            )),
+            limits,
         };
-        listener::run(Arc::new(service), listener, self.tls, stop).await;
+        listener::run(Arc::new(service), listener, tls, shutdown).await
     }
 }

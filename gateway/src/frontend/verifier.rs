@@ -14,7 +14,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::validation::NameValidation;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
-use super::Keys;
+use super::Credentials;
 use super::answers::Answer;
 use super::operations::{Operations, label};
 use super::precheck::addressing::bucket_of_host;
@@ -32,7 +32,7 @@ const MAX_DOCUMENT: usize = 4 << 20;
 pub fn build(
     operations: Operations,
     rules: &Rules,
-    keys: Arc<Keys>,
+    credentials: Arc<dyn Credentials>,
 ) -> S3Service {
     let mut config = S3Config::default();
     config.xml_max_body_size = MAX_DOCUMENT;
@@ -48,8 +48,8 @@ pub fn build(
     let mut builder = S3ServiceBuilder::new(operations);
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
     builder.set_host(Host(rules.domain.clone()));
-    builder.set_auth(Secrets(Arc::clone(&keys)));
-    builder.set_access(Admission(keys));
+    builder.set_auth(Keys(Arc::clone(&credentials)));
+    builder.set_access(Admission(credentials));
     builder.set_validation(AnyName);
     builder.build()
 }
@@ -68,13 +68,13 @@ impl S3Host for Host {
     }
 }
 
-struct Secrets(Arc<Keys>);
+struct Keys(Arc<dyn Credentials>);
 
 #[async_trait::async_trait]
-impl S3Auth for Secrets {
+impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        match self.0.secret(access_key) {
-            Some(secret) => Ok(SecretKey::from(secret.expose())),
+        match self.0.find(access_key) {
+            Some((_, secret)) => Ok(SecretKey::from(secret.as_str())),
             None => Err(S3Error::new(S3ErrorCode::InvalidAccessKeyId)),
         }
     }
@@ -90,14 +90,14 @@ impl NameValidation for AnyName {
 }
 
 /// The signature holds: from here on the request is a cluster's.
-struct Admission(Arc<Keys>);
+struct Admission(Arc<dyn Credentials>);
 
 #[async_trait::async_trait]
 impl S3Access for Admission {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let denied = || S3Error::new(S3ErrorCode::AccessDenied);
         let access_key = &cx.credentials().ok_or_else(denied)?.access_key;
-        let cluster = self.0.cluster(access_key).ok_or_else(denied)?;
+        let (cluster, _) = self.0.find(access_key).ok_or_else(denied)?;
         let operation = label(cx.s3_op().name());
         let context = cx.extensions_mut().get::<Arc<Context>>();
         context

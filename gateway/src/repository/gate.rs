@@ -38,6 +38,11 @@ impl Gate {
         self.row.borrow().clone()
     }
 
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        matches!(self.row.borrow().lock, Lock::Frozen { .. })
+    }
+
     /// Takes over what the state database said; older rows are ignored.
     pub(super) fn saw(&self, row: LockRow) {
         self.row.send_if_modified(|known| {
@@ -50,7 +55,7 @@ impl Gate {
     }
 
     /// Freezes this process's view without asking the state database: what is doubted is the store.
-    pub(super) fn doubt(&self, reason: Freeze) {
+    pub fn doubt(&self, reason: Freeze) {
         self.row.send_modify(|row| {
             let epoch = row.lock.epoch();
             row.lock = Lock::Frozen { epoch, reason };

@@ -300,11 +300,5 @@ pub fn steps(open: &OpenRepository, ask: &Ask) -> Vec<String> {
         from: open.gate.row().lock.holder().cloned(),
         to: writer.clone(),
     };
-    [Product::Elasticsearch, Product::OpenSearch]
-        .into_iter()
-        .map(|product| {
-            let lines = lock::handover::steps(&change, product).iter().map(ToString::to_string).collect::<Vec<_>>();
-            format!("{product}:\n{}", lines.join("\n"))
-        })
-        .collect()
+    [Product::Elasticsearch, Product::OpenSearch].into_iter().map(|product| lock::handover::text(&change, product)).collect()
 }
