@@ -4,6 +4,7 @@
 //! time, and every fact of the format stands with its source: "BlobStoreRepository" means the class of
 //! that name in both clusters, "read back" means seen in repositories that real clusters wrote.
 
+pub mod closure;
 pub mod digest;
 pub mod footer;
 pub mod frame;

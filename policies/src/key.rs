@@ -98,11 +98,22 @@ pub enum Class {
     /// `indices/<index>/meta-<id>.dat`
     IndexMetadata { index: Arc<str>, id: Arc<str> },
     /// A data blob or one of its parts; `blob` is the name without `.partN`.
-    Data { shard: Shard, blob: Arc<str>, part: Option<u32> },
+    Data {
+        shard: Shard,
+        blob: Arc<str>,
+        part: Option<u32>,
+    },
     /// Shard level `index-<generation>`.
-    ShardIndex { shard: Shard, generation: ShardGeneration },
+    ShardIndex {
+        shard: Shard,
+        generation: ShardGeneration,
+    },
     /// Shard level `snap-<uuid>.dat`; `shallow-snap-<uuid>.dat` has its data in another repository.
-    ShardSnapshot { shard: Shard, uuid: Arc<str>, shallow: bool },
+    ShardSnapshot {
+        shard: Shard,
+        uuid: Arc<str>,
+        shallow: bool,
+    },
     /// Shard level `snapshot-<name>` of 1.x.
     LegacyShardSnapshot { shard: Shard },
     /// Of no known kind: plain S3 rules, kept and mirrored.
@@ -132,7 +143,10 @@ impl Class {
         match self {
             Self::Registration | Self::Analysis => Writing::Free,
             Self::Data { blob, .. } if !is_reused_name(blob) => Writing::Once,
-            Self::ShardIndex { generation: ShardGeneration::Uuid(_), .. } => Writing::Once,
+            Self::ShardIndex {
+                generation: ShardGeneration::Uuid(_),
+                ..
+            } => Writing::Once,
             Self::Root(_)
             | Self::Pointer
             | Self::LegacyList
@@ -180,7 +194,10 @@ impl Class {
 /// a UUID is 20 or 22 characters long, a number in base 36 of 64 bits at most 13.
 fn is_reused_name(blob: &str) -> bool {
     blob.strip_prefix("__").is_some_and(|name| {
-        name.len() <= 13 && name.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
+        name.len() <= 13
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
     })
 }
 

@@ -41,13 +41,13 @@ pub type Read = Result<Arc<Digest>, Unreadable>;
 pub fn read(class: &Class, blob: &[u8], limits: Limits) -> Option<Read> {
     let digest = match class {
         Class::SnapshotInfo(_) => read_snapshot_info(blob, limits),
-        Class::GlobalMetadata(_) => {
-            frame::open_as(blob, Codec::Metadata).map(|_| Digest::GlobalMetadata).map_err(Into::into)
-        }
+        Class::GlobalMetadata(_) => frame::open_as(blob, Codec::Metadata)
+            .map(|_| Digest::GlobalMetadata)
+            .map_err(Into::into),
         Class::IndexMetadata { .. } => read_index_metadata(blob, limits),
-        Class::ShardSnapshot { shallow: true, .. } => {
-            frame::open_as(blob, Codec::Snapshot).map(|_| Digest::ShallowShardSnapshot).map_err(Into::into)
-        }
+        Class::ShardSnapshot { shallow: true, .. } => frame::open_as(blob, Codec::Snapshot)
+            .map(|_| Digest::ShallowShardSnapshot)
+            .map_err(Into::into),
         Class::ShardSnapshot { shallow: false, .. } => read_shard_snapshot(blob, limits),
         Class::ShardIndex { .. } => read_shard_index(blob, limits),
         Class::Root(_)
@@ -73,7 +73,9 @@ fn read_snapshot_info(blob: &[u8], limits: Limits) -> Result<Digest, Unreadable>
 
 fn read_index_metadata(blob: &[u8], limits: Limits) -> Result<Digest, Unreadable> {
     let document = frame::open_as(blob, Codec::IndexMetadata)?.document(limits)?;
-    Ok(Digest::IndexMetadata { shards: shard_count(&document)? })
+    Ok(Digest::IndexMetadata {
+        shards: shard_count(&document)?,
+    })
 }
 
 fn read_shard_snapshot(blob: &[u8], limits: Limits) -> Result<Digest, Unreadable> {

@@ -29,13 +29,18 @@ pub struct LuceneFooter {
 
 impl std::fmt::Debug for LuceneFooter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LuceneFooter").field("tail", &self.tail).finish_non_exhaustive()
+        f.debug_struct("LuceneFooter")
+            .field("tail", &self.tail)
+            .finish_non_exhaustive()
     }
 }
 
 impl Default for LuceneFooter {
     fn default() -> Self {
-        Self { crc: Digest::new(CrcAlgorithm::Crc32IsoHdlc), tail: Vec::with_capacity(FOOTER) }
+        Self {
+            crc: Digest::new(CrcAlgorithm::Crc32IsoHdlc),
+            tail: Vec::with_capacity(FOOTER),
+        }
     }
 }
 
@@ -89,14 +94,25 @@ impl PartCrc {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let crc = crc_fast::checksum(CrcAlgorithm::Crc32IsoHdlc, bytes);
-        Self { crc: crc as u32, length: bytes.len() as u64 }
+        Self {
+            crc: crc as u32,
+            length: bytes.len() as u64,
+        }
     }
 
     /// The CRC of this part followed by `next`.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
-        let crc = checksum_combine(CrcAlgorithm::Crc32IsoHdlc, self.crc.into(), next.crc.into(), next.length);
-        Self { crc: crc as u32, length: self.length + next.length }
+        let crc = checksum_combine(
+            CrcAlgorithm::Crc32IsoHdlc,
+            self.crc.into(),
+            next.crc.into(),
+            next.length,
+        );
+        Self {
+            crc: crc as u32,
+            length: self.length + next.length,
+        }
     }
 }
 
@@ -125,12 +141,21 @@ mod tests {
             footer.finish_listed(listed)
         };
         assert_eq!(check(&file, None), Ok(()));
-        assert_eq!(check(&file[..file.len() - 1], None), Err(FooterError::NoFooter));
+        assert_eq!(
+            check(&file[..file.len() - 1], None),
+            Err(FooterError::NoFooter)
+        );
         assert_eq!(check(b"short", None), Err(FooterError::NoFooter));
         let mut flipped = file.clone();
         flipped[3] ^= 1;
-        assert!(matches!(check(&flipped, None), Err(FooterError::Mismatch { .. })));
-        assert!(matches!(check(&file, Some(1)), Err(FooterError::OtherFile { listed: 1, .. })));
+        assert!(matches!(
+            check(&flipped, None),
+            Err(FooterError::Mismatch { .. })
+        ));
+        assert!(matches!(
+            check(&file, Some(1)),
+            Err(FooterError::OtherFile { listed: 1, .. })
+        ));
     }
 
     #[test]
@@ -139,7 +164,10 @@ mod tests {
         let (covered, crc) = file.split_at(file.len() - FOOTER_CRC);
         let (first, second) = covered.split_at(33);
         let whole = PartCrc::of(first).then(PartCrc::of(second));
-        assert_eq!(u64::from(whole.crc), u64::from_be_bytes(crc.try_into().unwrap()));
+        assert_eq!(
+            u64::from(whole.crc),
+            u64::from_be_bytes(crc.try_into().unwrap())
+        );
         assert_eq!(whole.length, 108);
     }
 }

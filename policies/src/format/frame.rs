@@ -49,9 +49,14 @@ impl Codec {
     }
 
     fn of_name(name: &[u8]) -> Option<Self> {
-        [Self::Snapshot, Self::Metadata, Self::IndexMetadata, Self::Snapshots]
-            .into_iter()
-            .find(|codec| codec.name().as_bytes() == name)
+        [
+            Self::Snapshot,
+            Self::Metadata,
+            Self::IndexMetadata,
+            Self::Snapshots,
+        ]
+        .into_iter()
+        .find(|codec| codec.name().as_bytes() == name)
     }
 }
 
@@ -83,7 +88,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { size: 256 << 20, ratio: 1000 }
+        Self {
+            size: 256 << 20,
+            ratio: 1000,
+        }
     }
 }
 
@@ -94,7 +102,10 @@ pub enum FrameError {
     #[error("its codec name is none of snapshot, metadata, index-metadata, snapshots")]
     Codec,
     #[error("its codec is '{found}' where '{expected}' belongs")]
-    OtherCodec { found: &'static str, expected: &'static str },
+    OtherCodec {
+        found: &'static str,
+        expected: &'static str,
+    },
     #[error("its codec version is not 1")]
     Version,
     #[error("it does not end with a codec footer: it is cut short or overwritten")]
@@ -111,10 +122,14 @@ pub enum FrameError {
 
 /// Opens a frame: header, codec, version, footer, CRC.
 pub fn open(blob: &[u8]) -> Result<Frame<'_>, FrameError> {
-    let rest = blob.strip_prefix(&HEADER_MAGIC).ok_or(FrameError::NoHeader)?;
+    let rest = blob
+        .strip_prefix(&HEADER_MAGIC)
+        .ok_or(FrameError::NoHeader)?;
     // The name's length is a vInt, but no name reaches 128 bytes, so it is one byte.
     let (&length, rest) = rest.split_first().ok_or(FrameError::NoHeader)?;
-    let (name, rest) = rest.split_at_checked(length.into()).ok_or(FrameError::NoHeader)?;
+    let (name, rest) = rest
+        .split_at_checked(length.into())
+        .ok_or(FrameError::NoHeader)?;
     let codec = Codec::of_name(name).ok_or(FrameError::Codec)?;
     let rest = rest.strip_prefix(&VERSION).ok_or(FrameError::Version)?;
     let body_length = rest.len().checked_sub(FOOTER).ok_or(FrameError::NoFooter)?;
@@ -125,14 +140,21 @@ pub fn open(blob: &[u8]) -> Result<Frame<'_>, FrameError> {
         return Err(FrameError::Checksum { stored, computed });
     }
     let (packing, packed) = sniff(body).ok_or(FrameError::Body)?;
-    Ok(Frame { codec, packing, packed })
+    Ok(Frame {
+        codec,
+        packing,
+        packed,
+    })
 }
 
 /// Opens a frame that must be of `expected` codec.
 pub fn open_as(blob: &[u8], expected: Codec) -> Result<Frame<'_>, FrameError> {
     let frame = open(blob)?;
     if frame.codec != expected {
-        return Err(FrameError::OtherCodec { found: frame.codec.name(), expected: expected.name() });
+        return Err(FrameError::OtherCodec {
+            found: frame.codec.name(),
+            expected: expected.name(),
+        });
     }
     Ok(frame)
 }
@@ -156,18 +178,27 @@ fn sniff(body: &[u8]) -> Option<(Packing, &[u8])> {
 impl<'a> Frame<'a> {
     /// The SMILE document inside, borrowed when it was not packed.
     pub fn document(&self, limits: Limits) -> Result<Cow<'a, [u8]>, FrameError> {
-        let limit = limits.size.min((1 << 20) + self.packed.len().saturating_mul(limits.ratio));
+        let limit = limits
+            .size
+            .min((1 << 20) + self.packed.len().saturating_mul(limits.ratio));
         let body = match self.packing {
             Packing::Plain if self.packed.len() > limits.size => {
                 return Err(FrameError::TooLarge { limit: limits.size });
             }
             Packing::Plain => Cow::Borrowed(self.packed),
-            Packing::Deflate => Cow::Owned(bounded(flate2::read::DeflateDecoder::new(self.packed), limit)?),
+            Packing::Deflate => Cow::Owned(bounded(
+                flate2::read::DeflateDecoder::new(self.packed),
+                limit,
+            )?),
             Packing::Zstd => Cow::Owned(unpack_zstd(self.packed, limit)?),
         };
         if body.starts_with(b"{") {
-            let json: serde_json::Value = serde_json::from_slice(&body).map_err(|_| FrameError::Body)?;
-            return Ok(Cow::Owned(smile::encode(&smile::Value::from(&json), smile::Flags::CLUSTER)));
+            let json: serde_json::Value =
+                serde_json::from_slice(&body).map_err(|_| FrameError::Body)?;
+            return Ok(Cow::Owned(smile::encode(
+                &smile::Value::from(&json),
+                smile::Flags::CLUSTER,
+            )));
         }
         Ok(body)
     }
@@ -176,9 +207,15 @@ impl<'a> Frame<'a> {
 fn unpack_zstd(mut packed: &[u8], limit: usize) -> Result<Vec<u8>, FrameError> {
     let mut body = Vec::new();
     while !packed.is_empty() {
-        let decoder = ruzstd::decoding::StreamingDecoder::new(&mut packed).map_err(|_| FrameError::Inflate)?;
-        let frame = bounded(decoder, limit - body.len())
-            .map_err(|error| if error == FrameError::Inflate { error } else { FrameError::TooLarge { limit } })?;
+        let decoder = ruzstd::decoding::StreamingDecoder::new(&mut packed)
+            .map_err(|_| FrameError::Inflate)?;
+        let frame = bounded(decoder, limit - body.len()).map_err(|error| {
+            if error == FrameError::Inflate {
+                error
+            } else {
+                FrameError::TooLarge { limit }
+            }
+        })?;
         body.extend(frame);
     }
     Ok(body)
@@ -187,7 +224,10 @@ fn unpack_zstd(mut packed: &[u8], limit: usize) -> Result<Vec<u8>, FrameError> {
 /// Reads to the end, but never more than `limit` bytes.
 fn bounded(source: impl Read, limit: usize) -> Result<Vec<u8>, FrameError> {
     let mut body = Vec::new();
-    source.take(limit as u64 + 1).read_to_end(&mut body).map_err(|_| FrameError::Inflate)?;
+    source
+        .take(limit as u64 + 1)
+        .read_to_end(&mut body)
+        .map_err(|_| FrameError::Inflate)?;
     if body.len() > limit {
         return Err(FrameError::TooLarge { limit });
     }
@@ -206,7 +246,9 @@ pub fn seal(codec: Codec, document: &[u8], deflate: bool) -> Vec<u8> {
     if deflate {
         blob.extend_from_slice(DEFLATE_MARK);
         let mut encoder = flate2::read::DeflateEncoder::new(document, flate2::Compression::new(3));
-        encoder.read_to_end(&mut blob).expect("reading from memory cannot fail");
+        encoder
+            .read_to_end(&mut blob)
+            .expect("reading from memory cannot fail");
     } else {
         blob.extend_from_slice(document);
     }
@@ -259,9 +301,21 @@ mod tests {
         let blob = seal(Codec::Snapshots, &zeros, true);
         assert!(blob.len() < 1 << 20);
         let frame = open(&blob).unwrap();
-        let small = Limits { size: 1 << 20, ratio: 1000 };
-        assert_eq!(frame.document(small), Err(FrameError::TooLarge { limit: 1 << 20 }));
-        let steep = Limits { size: usize::MAX, ratio: 10 };
-        assert!(matches!(frame.document(steep), Err(FrameError::TooLarge { .. })));
+        let small = Limits {
+            size: 1 << 20,
+            ratio: 1000,
+        };
+        assert_eq!(
+            frame.document(small),
+            Err(FrameError::TooLarge { limit: 1 << 20 })
+        );
+        let steep = Limits {
+            size: usize::MAX,
+            ratio: 10,
+        };
+        assert!(matches!(
+            frame.document(steep),
+            Err(FrameError::TooLarge { .. })
+        ));
     }
 }

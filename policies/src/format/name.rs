@@ -38,7 +38,10 @@ impl BlobName {
         match &self.0 {
             Form::Short(length, bytes) => {
                 let rest = &bytes[..usize::from(*length)];
-                (PREFIX, std::str::from_utf8(rest).expect("it was copied from a str"))
+                (
+                    PREFIX,
+                    std::str::from_utf8(rest).expect("it was copied from a str"),
+                )
             }
             Form::Whole(name) => match name.strip_prefix(PREFIX) {
                 Some(rest) => (PREFIX, rest),
@@ -51,7 +54,9 @@ impl BlobName {
 impl Ord for BlobName {
     fn cmp(&self, other: &Self) -> Ordering {
         match (&self.0, &other.0) {
-            (Form::Short(a, x), Form::Short(b, y)) => x[..usize::from(*a)].cmp(&y[..usize::from(*b)]),
+            (Form::Short(a, x), Form::Short(b, y)) => {
+                x[..usize::from(*a)].cmp(&y[..usize::from(*b)])
+            }
             (Form::Short(..) | Form::Whole(_), Form::Short(..) | Form::Whole(_)) => {
                 let ((a, x), (b, y)) = (self.pieces(), other.pieces());
                 a.bytes().chain(x.bytes()).cmp(b.bytes().chain(y.bytes()))

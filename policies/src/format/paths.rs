@@ -61,14 +61,26 @@ impl Layout {
         if base.len() > MAX_BASE_PATH || base.contains('\0') {
             return Err(InvalidBasePath);
         }
-        let base = if base.is_empty() { String::new() } else { format!("{base}/") };
-        Ok(Self { base: base.into(), learnt: HashMap::new() })
+        let base = if base.is_empty() {
+            String::new()
+        } else {
+            format!("{base}/")
+        };
+        Ok(Self {
+            base: base.into(),
+            learnt: HashMap::new(),
+        })
     }
 
     /// What a shard-path file says about one index overrules the computed directories: it alone names the algorithm.
     pub fn learn(&mut self, paths: &ShardPaths) {
-        let directories: Arc<[Box<str>]> = paths.paths.iter().map(|path| path.as_str().into()).collect();
-        self.learnt.insert(paths.index_id.as_str().into(), directories);
+        let directories: Arc<[Box<str>]> = paths
+            .paths
+            .iter()
+            .map(|path| path.as_str().into())
+            .collect();
+        self.learnt
+            .insert(paths.index_id.as_str().into(), directories);
     }
 
     #[must_use]
@@ -101,15 +113,22 @@ impl Layout {
     pub fn shard_directory(&self, shard: &Shard, path_type: PathType) -> String {
         let Shard { index, number } = shard;
         if path_type != PathType::Fixed
-            && let Some(learnt) = self.learnt.get(index).and_then(|all| all.get(*number as usize))
+            && let Some(learnt) = self
+                .learnt
+                .get(index)
+                .and_then(|all| all.get(*number as usize))
         {
             return learnt.to_string();
         }
         let base = &self.base;
         match path_type {
             PathType::Fixed | PathType::Other(_) => format!("{base}indices/{index}/{number}/"),
-            PathType::HashedPrefix => format!("{}/{base}indices/{index}/{number}/", hash_prefix(shard)),
-            PathType::HashedInfix => format!("{base}{}/indices/{index}/{number}/", hash_prefix(shard)),
+            PathType::HashedPrefix => {
+                format!("{}/{base}indices/{index}/{number}/", hash_prefix(shard))
+            }
+            PathType::HashedInfix => {
+                format!("{base}{}/indices/{index}/{number}/", hash_prefix(shard))
+            }
         }
     }
 
@@ -175,8 +194,9 @@ pub struct InvalidShardPaths;
 impl ShardPaths {
     pub fn parse(json: &[u8]) -> Result<Self, InvalidShardPaths> {
         let file: Self = serde_json::from_slice(json).map_err(|_| InvalidShardPaths)?;
-        let bounded =
-            |path: &String| path.len() <= 700 && path.ends_with('/') && path.len() > 1 && !path.contains('\0');
+        let bounded = |path: &String| {
+            path.len() <= 700 && path.ends_with('/') && path.len() > 1 && !path.contains('\0')
+        };
         if !is_name(&file.index_id) || !file.paths.iter().all(bounded) {
             return Err(InvalidShardPaths);
         }
@@ -195,7 +215,10 @@ mod tests {
     use super::*;
 
     fn shard(number: u32) -> Shard {
-        Shard { index: "N1fG6vZdTDSvM4VsaJvhFA".into(), number }
+        Shard {
+            index: "N1fG6vZdTDSvM4VsaJvhFA".into(),
+            number,
+        }
     }
 
     #[test]
@@ -208,7 +231,10 @@ mod tests {
     fn each_path_type_has_its_directory() {
         let layout = Layout::new("/base/path/").unwrap();
         let directory = |path_type| layout.shard_directory(&shard(1), path_type);
-        assert_eq!(directory(PathType::Fixed), "base/path/indices/N1fG6vZdTDSvM4VsaJvhFA/1/");
+        assert_eq!(
+            directory(PathType::Fixed),
+            "base/path/indices/N1fG6vZdTDSvM4VsaJvhFA/1/"
+        );
         assert_eq!(
             directory(PathType::HashedPrefix),
             "S11101101001001/base/path/indices/N1fG6vZdTDSvM4VsaJvhFA/1/"
@@ -222,20 +248,35 @@ mod tests {
 
     #[test]
     fn a_shard_path_file_overrules_the_computed_directory() {
-        let json = br#"{"indexId":"N1fG6vZdTDSvM4VsaJvhFA","indexName":"docs","paths":["x/0/","x/1/"]}"#;
+        let json =
+            br#"{"indexId":"N1fG6vZdTDSvM4VsaJvhFA","indexName":"docs","paths":["x/0/","x/1/"]}"#;
         let mut layout = Layout::new("base").unwrap();
         layout.learn(&ShardPaths::parse(json).unwrap());
-        assert_eq!(layout.shard_directory(&shard(1), PathType::Other(9)), "x/1/");
-        assert_eq!(layout.shard_directory(&shard(1), PathType::Fixed), "base/indices/N1fG6vZdTDSvM4VsaJvhFA/1/");
+        assert_eq!(
+            layout.shard_directory(&shard(1), PathType::Other(9)),
+            "x/1/"
+        );
+        assert_eq!(
+            layout.shard_directory(&shard(1), PathType::Fixed),
+            "base/indices/N1fG6vZdTDSvM4VsaJvhFA/1/"
+        );
         assert!(ShardPaths::parse(br#"{"indexId":"a","paths":["x"]}"#).is_err());
     }
 
     #[test]
     fn the_longest_names_make_a_key() {
         let layout = Layout::new(&"b".repeat(MAX_BASE_PATH)).unwrap();
-        let shard = Shard { index: "i".repeat(MAX_NAME).into(), number: u32::MAX };
+        let shard = Shard {
+            index: "i".repeat(MAX_NAME).into(),
+            number: u32::MAX,
+        };
         let directory = layout.shard_directory(&shard, PathType::HashedPrefix);
-        assert!(data(&directory, "d".repeat(MAX_NAME), Some(999_999)).as_str().len() <= 1024);
+        assert!(
+            data(&directory, "d".repeat(MAX_NAME), Some(999_999))
+                .as_str()
+                .len()
+                <= 1024
+        );
         assert!(Layout::new(&"b".repeat(MAX_BASE_PATH + 1)).is_err());
     }
 }

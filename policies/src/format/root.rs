@@ -9,7 +9,7 @@
 
 mod json;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::paths::{PathType, is_name};
@@ -31,7 +31,10 @@ pub struct Root {
     identifiers: Option<HashMap<Arc<str>, Arc<str>>>,
     /// Names of fields that no known version writes.
     pub unknown_fields: Vec<String>,
+    /// Made from the list of snapshots of a 2.x repository; no `index-N` exists.
+    pub of_list: bool,
     positions: HashMap<Arc<str>, u32>,
+    directories: HashMap<Arc<str>, u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +103,10 @@ impl Index {
     /// The generation of a shard; beyond the end of the list it is unknown.
     #[must_use]
     pub fn generation(&self, shard: u32) -> &Generation {
-        let listed = self.generations.as_ref().and_then(|all| all.get(shard as usize));
+        let listed = self
+            .generations
+            .as_ref()
+            .and_then(|all| all.get(shard as usize));
         listed.unwrap_or(&Generation::Unknown)
     }
 }
@@ -168,7 +174,9 @@ impl Root {
             indices,
             identifiers: None,
             unknown_fields: Vec::new(),
+            of_list: true,
             positions: HashMap::new(),
+            directories: HashMap::new(),
         }
         .checked()
     }
@@ -193,7 +201,16 @@ impl Root {
 
     #[must_use]
     pub fn snapshot(&self, uuid: &str) -> Option<&Snapshot> {
-        self.position(uuid).map(|position| &self.snapshots[position as usize])
+        self.position(uuid)
+            .map(|position| &self.snapshots[position as usize])
+    }
+
+    /// The index whose directory is `id`.
+    #[must_use]
+    pub fn index(&self, id: &str) -> Option<&Index> {
+        self.directories
+            .get(id)
+            .map(|position| &self.indices[*position as usize])
     }
 
     /// The id in `indices/<index>/meta-<id>.dat` for one snapshot of an index: by identifier since 7.9, else the
@@ -213,24 +230,41 @@ impl Root {
             if !is_name(&snapshot.uuid) || snapshot.name.len() > 1024 {
                 return Err(RootError::Name(snapshot.uuid.to_string()));
             }
-            if self.positions.insert(snapshot.uuid.clone(), position as u32).is_some() {
+            if self
+                .positions
+                .insert(snapshot.uuid.clone(), position as u32)
+                .is_some()
+            {
                 return Err(RootError::Twice(snapshot.uuid.clone()));
             }
         }
-        let mut directories = HashSet::new();
-        for index in &self.indices {
-            let generations = index.generations.iter().flatten().filter_map(|generation| match generation {
-                Generation::Uuid(uuid) => Some(uuid),
-                Generation::Unknown | Generation::New => None,
-            });
+        for (position, index) in self.indices.iter().enumerate() {
+            let generations =
+                index
+                    .generations
+                    .iter()
+                    .flatten()
+                    .filter_map(|generation| match generation {
+                        Generation::Uuid(uuid) => Some(uuid),
+                        Generation::Unknown | Generation::New => None,
+                    });
             if let Some(name) = generations.chain([&index.id]).find(|name| !is_name(name)) {
                 return Err(RootError::Name(name.to_string()));
             }
-            if !directories.insert(index.id.clone()) {
+            if self
+                .directories
+                .insert(index.id.clone(), position as u32)
+                .is_some()
+            {
                 return Err(RootError::IndexTwice(index.id.clone()));
             }
         }
-        if let Some(id) = self.identifiers.iter().flat_map(HashMap::values).find(|id| !is_name(id)) {
+        if let Some(id) = self
+            .identifiers
+            .iter()
+            .flat_map(HashMap::values)
+            .find(|id| !is_name(id))
+        {
             return Err(RootError::Name(id.to_string()));
         }
         Ok(self)

@@ -55,7 +55,8 @@ impl File {
             None => (parts == 1).then_some(self.length),
             Some(part) => {
                 let part = u64::from(part);
-                (parts > 1 && part < parts).then(|| (self.length - part * self.part_size).min(self.part_size))
+                (parts > 1 && part < parts)
+                    .then(|| (self.length - part * self.part_size).min(self.part_size))
             }
         }
     }
@@ -109,7 +110,10 @@ impl ShardSnapshot {
             Ok(())
         })?;
         reader.end()?;
-        Ok(Self { name: name.ok_or(BodyError::Lacks("name"))?, files: files.sorted() })
+        Ok(Self {
+            name: name.ok_or(BodyError::Lacks("name"))?,
+            files: files.sorted(),
+        })
     }
 }
 
@@ -137,7 +141,10 @@ impl ShardIndex {
         if !listed {
             return Err(BodyError::Lacks("files"));
         }
-        Ok(Self { files: files.sorted(), snapshots })
+        Ok(Self {
+            files: files.sorted(),
+            snapshots,
+        })
     }
 }
 
@@ -181,8 +188,12 @@ impl Files {
         let file = File {
             name: BlobName::new(name),
             length,
-            part_size: part_size.filter(|size| *size > 0 && *size < i64::MAX as u64).unwrap_or(File::WHOLE),
-            checksum: checksum.filter(|_| has_footer(written_by)).and_then(|text| u32::from_str_radix(text, 36).ok()),
+            part_size: part_size
+                .filter(|size| *size > 0 && *size < i64::MAX as u64)
+                .unwrap_or(File::WHOLE),
+            checksum: checksum
+                .filter(|_| has_footer(written_by))
+                .and_then(|text| u32::from_str_radix(text, 36).ok()),
         };
         self.objects = self.objects.saturating_add(file.parts());
         if self.objects > MAX_OBJECTS {
@@ -201,8 +212,12 @@ impl Files {
 
 /// Lucene writes the footer since 4.8; before, `checksum` was an Adler-32 or nothing.
 fn has_footer(written_by: Option<&str>) -> bool {
-    let Some(version) = written_by else { return true };
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let Some(version) = written_by else {
+        return true;
+    };
+    let mut numbers = version
+        .split('.')
+        .map(|number| number.parse::<u32>().unwrap_or(0));
     let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     (major, minor) >= (4, 8)
 }
@@ -213,7 +228,12 @@ mod tests {
     use crate::format::smile::{Flags, Value, encode};
 
     fn file(length: u64, part_size: u64) -> File {
-        File { name: BlobName::new("__a"), length, part_size, checksum: None }
+        File {
+            name: BlobName::new("__a"),
+            length,
+            part_size,
+            checksum: None,
+        }
     }
 
     #[test]
@@ -224,10 +244,17 @@ mod tests {
         assert_eq!(objects(100, 3000), [(None, 100)]);
         assert_eq!(objects(0, 10), [(None, 0)], "an empty file is an object");
         assert_eq!(objects(101, 100), [(Some(0), 100), (Some(1), 1)]);
-        assert_eq!(objects(300, 100), [(Some(0), 100), (Some(1), 100), (Some(2), 100)]);
+        assert_eq!(
+            objects(300, 100),
+            [(Some(0), 100), (Some(1), 100), (Some(2), 100)]
+        );
         assert_eq!(file(101, 100).object_size(Some(1)), Some(1));
         assert_eq!(file(101, 100).object_size(Some(2)), None);
-        assert_eq!(file(101, 100).object_size(None), None, "the base name does not exist");
+        assert_eq!(
+            file(101, 100).object_size(None),
+            None,
+            "the base name does not exist"
+        );
         assert_eq!(file(100, 100).object_size(None), Some(100));
     }
 
@@ -235,22 +262,41 @@ mod tests {
         let body = Value::Object(vec![
             ("name".into(), Value::text("nightly")),
             ("files".into(), Value::Array(files)),
-            ("new in 12.0".into(), Value::Array(vec![Value::Object(vec![])])),
+            (
+                "new in 12.0".into(),
+                Value::Array(vec![Value::Object(vec![])]),
+            ),
         ]);
         ShardSnapshot::parse(&encode(&body, Flags::CLUSTER))
     }
 
     fn info(fields: &[(&str, Value)]) -> Value {
-        Value::Object(fields.iter().map(|(name, value)| ((*name).into(), value.clone())).collect())
+        Value::Object(
+            fields
+                .iter()
+                .map(|(name, value)| ((*name).into(), value.clone()))
+                .collect(),
+        )
     }
 
     #[test]
     fn a_virtual_file_has_no_object_and_must_carry_its_bytes() {
         let name = ("name", Value::text("v__a"));
-        let kept = [name.clone(), ("length", Value::Int(2)), ("meta_hash", Value::Binary(vec![1, 2]))];
+        let kept = [
+            name.clone(),
+            ("length", Value::Int(2)),
+            ("meta_hash", Value::Binary(vec![1, 2])),
+        ];
         assert!(snapshot_of(vec![info(&kept)]).unwrap().files.is_empty());
-        let lost = [name, ("length", Value::Int(3)), ("meta_hash", Value::Binary(vec![1, 2]))];
-        assert_eq!(snapshot_of(vec![info(&lost)]), Err(BodyError::Virtual("v__a".into())));
+        let lost = [
+            name,
+            ("length", Value::Int(3)),
+            ("meta_hash", Value::Binary(vec![1, 2])),
+        ];
+        assert_eq!(
+            snapshot_of(vec![info(&lost)]),
+            Err(BodyError::Virtual("v__a".into()))
+        );
     }
 
     #[test]
@@ -264,15 +310,24 @@ mod tests {
             ];
             snapshot_of(vec![info(&fields)]).unwrap().files[0].checksum
         };
-        assert_eq!(with("5.5.4"), Some(u32::from_str_radix("134567", 36).unwrap()));
+        assert_eq!(
+            with("5.5.4"),
+            Some(u32::from_str_radix("134567", 36).unwrap())
+        );
         assert_eq!(with("10.1.0"), with("4.8"));
         assert_eq!(with("4.7.2"), None);
     }
 
     #[test]
     fn a_file_in_absurdly_many_parts_is_refused() {
-        let fields =
-            [("name", Value::text("__a")), ("length", Value::Int(i64::MAX)), ("part_size", Value::Int(1))];
-        assert_eq!(snapshot_of(vec![info(&fields)]), Err(BodyError::TooManyObjects));
+        let fields = [
+            ("name", Value::text("__a")),
+            ("length", Value::Int(i64::MAX)),
+            ("part_size", Value::Int(1)),
+        ];
+        assert_eq!(
+            snapshot_of(vec![info(&fields)]),
+            Err(BodyError::TooManyObjects)
+        );
     }
 }

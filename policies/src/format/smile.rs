@@ -54,7 +54,10 @@ impl Value {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         match self {
-            Self::Object(fields) => fields.iter().find(|(name, _)| &**name == key).map(|(_, value)| value),
+            Self::Object(fields) => fields
+                .iter()
+                .find(|(name, _)| &**name == key)
+                .map(|(_, value)| value),
             Self::Null
             | Self::Bool(_)
             | Self::Int(_)
@@ -75,14 +78,17 @@ impl From<&serde_json::Value> for Value {
         match json {
             serde_json::Value::Null => Self::Null,
             serde_json::Value::Bool(value) => Self::Bool(*value),
-            serde_json::Value::Number(number) => {
-                number.as_i64().map_or_else(|| Self::Double(number.as_f64().unwrap_or(0.0)), Self::Int)
-            }
+            serde_json::Value::Number(number) => number
+                .as_i64()
+                .map_or_else(|| Self::Double(number.as_f64().unwrap_or(0.0)), Self::Int),
             serde_json::Value::String(text) => Self::text(text.as_str()),
             serde_json::Value::Array(items) => Self::Array(items.iter().map(Self::from).collect()),
-            serde_json::Value::Object(fields) => {
-                Self::Object(fields.iter().map(|(name, value)| (name.as_str().into(), value.into())).collect())
-            }
+            serde_json::Value::Object(fields) => Self::Object(
+                fields
+                    .iter()
+                    .map(|(name, value)| (name.as_str().into(), value.into()))
+                    .collect(),
+            ),
         }
     }
 }

@@ -149,7 +149,9 @@ pub fn shard_count(document: &[u8]) -> Result<u32, BodyError> {
 fn read_count(reader: &mut Reader<'_>) -> Result<i64, BodyError> {
     match reader.event()? {
         Event::Int(count) => Ok(count),
-        Event::Text(text) => text.parse().map_err(|_| BodyError::Lacks("index.number_of_shards")),
+        Event::Text(text) => text
+            .parse()
+            .map_err(|_| BodyError::Lacks("index.number_of_shards")),
         _ => Err(BodyError::Lacks("index.number_of_shards")),
     }
 }
@@ -161,15 +163,27 @@ mod tests {
 
     fn settings(shards: Value) -> Vec<u8> {
         let settings = Value::Object(vec![("index.number_of_shards".into(), shards)]);
-        let index = Value::Object(vec![("version".into(), Value::Int(3)), ("settings".into(), settings)]);
+        let index = Value::Object(vec![
+            ("version".into(), Value::Int(3)),
+            ("settings".into(), settings),
+        ]);
         encode(&Value::Object(vec![("logs".into(), index)]), Flags::CLUSTER)
     }
 
     #[test]
     fn the_number_of_shards_is_text_and_bounded() {
         assert_eq!(shard_count(&settings(Value::text("3"))), Ok(3));
-        assert_eq!(shard_count(&settings(Value::text("0"))), Err(BodyError::Shards(0)));
-        assert_eq!(shard_count(&settings(Value::text("99999999"))), Err(BodyError::Shards(99_999_999)));
-        assert_eq!(shard_count(&settings(Value::Null)), Err(BodyError::Lacks("index.number_of_shards")));
+        assert_eq!(
+            shard_count(&settings(Value::text("0"))),
+            Err(BodyError::Shards(0))
+        );
+        assert_eq!(
+            shard_count(&settings(Value::text("99999999"))),
+            Err(BodyError::Shards(99_999_999))
+        );
+        assert_eq!(
+            shard_count(&settings(Value::Null)),
+            Err(BodyError::Lacks("index.number_of_shards"))
+        );
     }
 }

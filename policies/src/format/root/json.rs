@@ -12,7 +12,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::{Generation, Index, Root, RootError, Snapshot};
 
 pub(super) fn parse(generation: u64, json: &[u8]) -> Result<Root, RootError> {
-    let raw: Object<RawRoot<'_>> = serde_json::from_slice(json).map_err(|error| RootError::Json(error.to_string()))?;
+    let raw: Object<RawRoot<'_>> =
+        serde_json::from_slice(json).map_err(|error| RootError::Json(error.to_string()))?;
     raw.0.root(generation)
 }
 
@@ -49,7 +50,11 @@ impl<'de, T: Fields<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-fn ignore<'de, A: MapAccess<'de>>(unknown: &mut Vec<String>, name: &str, map: &mut A) -> Result<(), A::Error> {
+fn ignore<'de, A: MapAccess<'de>>(
+    unknown: &mut Vec<String>,
+    name: &str,
+    map: &mut A,
+) -> Result<(), A::Error> {
     /// A root with thousands of unknown fields is reported by a few of them.
     const REPORTED: usize = 8;
     map.next_value::<IgnoredAny>()?;
@@ -234,7 +239,10 @@ impl RawRoot<'_> {
             indices.push(raw.index(&name, &positions, &mut interner)?);
         }
         let identifiers = self.identifiers.map(|identifiers| {
-            identifiers.iter().map(|(Text(key), Text(id))| (interner.share(key), interner.share(id))).collect()
+            identifiers
+                .iter()
+                .map(|(Text(key), Text(id))| (interner.share(key), interner.share(id)))
+                .collect()
         });
         unknown_fields.sort();
         unknown_fields.dedup();
@@ -247,7 +255,9 @@ impl RawRoot<'_> {
             indices,
             identifiers,
             unknown_fields,
+            of_list: false,
             positions: HashMap::new(),
+            directories: HashMap::new(),
         }
         .checked()
     }
@@ -255,12 +265,19 @@ impl RawRoot<'_> {
 
 impl RawSnapshot<'_> {
     fn snapshot(&self, interner: &mut Interner) -> Result<Snapshot, RootError> {
-        let name = interner.option(self.name.as_ref()).ok_or(RootError::Lacks("name"))?;
+        let name = interner
+            .option(self.name.as_ref())
+            .ok_or(RootError::Lacks("name"))?;
         let lookup = self.lookup.as_ref().map(|lookup| {
-            lookup.iter().map(|(Text(index), Text(id))| (interner.share(index), interner.share(id))).collect()
+            lookup
+                .iter()
+                .map(|(Text(index), Text(id))| (interner.share(index), interner.share(id)))
+                .collect()
         });
         Ok(Snapshot {
-            uuid: interner.option(self.uuid.as_ref()).unwrap_or_else(|| name.clone()),
+            uuid: interner
+                .option(self.uuid.as_ref())
+                .unwrap_or_else(|| name.clone()),
             name,
             state: self.state.map(Into::into),
             version: interner.option(self.version.as_ref()),
@@ -283,10 +300,12 @@ impl RawIndex<'_> {
         let name = interner.share(name);
         let mut snapshots = Vec::with_capacity(self.snapshots.len());
         for SnapshotRef(uuid) in &self.snapshots {
-            let position = positions.get(&**uuid).ok_or_else(|| RootError::UnknownSnapshot {
-                index: name.clone(),
-                snapshot: uuid.to_string(),
-            })?;
+            let position = positions
+                .get(&**uuid)
+                .ok_or_else(|| RootError::UnknownSnapshot {
+                    index: name.clone(),
+                    snapshot: uuid.to_string(),
+                })?;
             snapshots.push(*position);
         }
         snapshots.sort_unstable();
@@ -296,13 +315,17 @@ impl RawIndex<'_> {
                 .map(|RawGeneration(text)| match text.as_deref() {
                     None => Generation::Unknown,
                     Some("_new" | "_deleted") => Generation::New,
-                    Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => Generation::Unknown,
+                    Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                        Generation::Unknown
+                    }
                     Some(text) => Generation::Uuid(interner.share(text)),
                 })
                 .collect()
         });
         Ok(Index {
-            id: interner.option(self.id.as_ref()).ok_or(RootError::Lacks("id"))?,
+            id: interner
+                .option(self.id.as_ref())
+                .ok_or(RootError::Lacks("id"))?,
             name,
             path_type: self.path_type.unwrap_or(0).into(),
             snapshots,

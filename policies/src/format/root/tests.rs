@@ -18,7 +18,9 @@ fn a_root_of_5_0_names_snapshots_by_objects() {
 
 #[test]
 fn a_snapshot_of_2_x_has_its_name_as_uuid() {
-    let root = parse(r#"{"snapshots":[{"name":"two-c"}],"indices":{"films":{"id":"films","snapshots":["two-c"]}}}"#);
+    let root = parse(
+        r#"{"snapshots":[{"name":"two-c"}],"indices":{"films":{"id":"films","snapshots":["two-c"]}}}"#,
+    );
     assert_eq!(&*root.snapshots[0].uuid, "two-c");
 }
 
@@ -29,7 +31,9 @@ fn every_kind_of_shard_generation_is_told_apart() {
             "indices":{"logs":{"id":"Ix","snapshots":["Sa"],"shard_generations":["Ga",null,"_new","12","_Gx",3]}},
             "min_version":"7.6.0"}"#,
     );
-    let found: Vec<_> = (0..8).map(|shard| root.indices[0].generation(shard).clone()).collect();
+    let found: Vec<_> = (0..8)
+        .map(|shard| root.indices[0].generation(shard).clone())
+        .collect();
     let uuid = |text: &str| Generation::Uuid(text.into());
     let unknown = Generation::Unknown;
     let expected = [
@@ -96,7 +100,9 @@ fn what_is_no_root_says_why() {
         RootError::Name(_)
     ));
     assert!(matches!(
-        refused(r#"{"snapshots":[],"indices":{"i":{"id":"I","snapshots":[]},"j":{"id":"I","snapshots":[]}}}"#),
+        refused(
+            r#"{"snapshots":[],"indices":{"i":{"id":"I","snapshots":[]},"j":{"id":"I","snapshots":[]}}}"#
+        ),
         RootError::IndexTwice(_)
     ));
 }

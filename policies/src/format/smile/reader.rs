@@ -60,8 +60,13 @@ const VERSION_MASK: u8 = 0xF0;
 impl<'a> Reader<'a> {
     /// Reads the four header bytes. The flag "raw binary" only permits what the tokens say themselves.
     pub fn new(document: &'a [u8]) -> Result<Self, SmileError> {
-        let no_header = SmileError { at: 0, fault: Fault::NoHeader };
-        let Some((header, _)) = document.split_at_checked(4) else { return Err(no_header) };
+        let no_header = SmileError {
+            at: 0,
+            fault: Fault::NoHeader,
+        };
+        let Some((header, _)) = document.split_at_checked(4) else {
+            return Err(no_header);
+        };
         let flags = header[3];
         if header[..3] != MAGIC || flags & VERSION_MASK != 0 {
             return Err(no_header);
@@ -237,7 +242,10 @@ impl<'a> Reader<'a> {
     }
 
     fn peek(&self) -> Result<u8, SmileError> {
-        self.input.get(self.at).copied().map_or_else(|| self.fail(Fault::Truncated), Ok)
+        self.input
+            .get(self.at)
+            .copied()
+            .map_or_else(|| self.fail(Fault::Truncated), Ok)
     }
 
     fn byte(&mut self) -> Result<u8, SmileError> {
@@ -263,7 +271,10 @@ impl<'a> Reader<'a> {
 
     /// Text up to the marker FC, which cannot occur inside UTF-8.
     fn long_utf8(&mut self) -> Result<&'a str, SmileError> {
-        match self.input[self.at..].iter().position(|byte| *byte == STRING_END) {
+        match self.input[self.at..]
+            .iter()
+            .position(|byte| *byte == STRING_END)
+        {
             Some(length) => {
                 let text = self.utf8(length)?;
                 self.at += 1;
@@ -326,8 +337,13 @@ impl<'a> Reader<'a> {
             0x29 => Event::Double(f64::from_bits(self.groups::<10>()?)),
             0x2A => {
                 let scale = zigzag(self.vint()?);
-                let Ok(scale) = i32::try_from(scale) else { return self.fail(Fault::Overflow) };
-                Event::Decimal { scale, unscaled: self.seven_bit()? }
+                let Ok(scale) = i32::try_from(scale) else {
+                    return self.fail(Fault::Overflow);
+                };
+                Event::Decimal {
+                    scale,
+                    unscaled: self.seven_bit()?,
+                }
             }
             0x40..=0x7F => Event::Text(self.short(Table::Values, usize::from(token - 0x40) + 1)?),
             0x80..=0xBF => Event::Text(self.short(Table::Values, usize::from(token - 0x80) + 2)?),
@@ -336,7 +352,10 @@ impl<'a> Reader<'a> {
             0xE8 => Event::Binary(Cow::Owned(self.seven_bit()?)),
             0xEC..=0xEF => {
                 let low = self.byte()?;
-                Event::Text(self.shared(Table::Values, usize::from(token & 3) << 8 | usize::from(low))?)
+                Event::Text(self.shared(
+                    Table::Values,
+                    usize::from(token & 3) << 8 | usize::from(low),
+                )?)
             }
             ARRAY_START => {
                 self.enter(Inside::Array)?;
@@ -386,7 +405,11 @@ impl<'a> Reader<'a> {
         let mut value: u64 = 0;
         loop {
             let byte = self.byte()?;
-            let (bits, low) = if byte & 0x80 == 0 { (7, byte) } else { (6, byte & 0x3F) };
+            let (bits, low) = if byte & 0x80 == 0 {
+                (7, byte)
+            } else {
+                (6, byte & 0x3F)
+            };
             if value >> (64 - bits) != 0 {
                 return self.fail(Fault::Overflow);
             }
@@ -404,14 +427,18 @@ impl<'a> Reader<'a> {
 
     fn groups<const N: usize>(&mut self) -> Result<u64, SmileError> {
         let bytes = self.bytes(N)?;
-        Ok(bytes.iter().fold(0, |value: u64, byte| value << 7 | u64::from(byte & 0x7F)))
+        Ok(bytes
+            .iter()
+            .fold(0, |value: u64, byte| value << 7 | u64::from(byte & 0x7F)))
     }
 
     /// Binary in bytes below 80: eight for every seven, then one more than what is left.
     fn seven_bit(&mut self) -> Result<Vec<u8>, SmileError> {
         let length = self.length()?;
         let left = length % 7;
-        let Some(encoded) = (length / 7).checked_mul(8).and_then(|n| n.checked_add(left + usize::from(left > 0)))
+        let Some(encoded) = (length / 7)
+            .checked_mul(8)
+            .and_then(|n| n.checked_add(left + usize::from(left > 0)))
         else {
             return self.fail(Fault::Overflow);
         };
@@ -420,7 +447,9 @@ impl<'a> Reader<'a> {
         for group in encoded.chunks(8) {
             let whole = group.len() - 1;
             let last_bits = if group.len() == 8 { 7 } else { whole };
-            let bits = group[..whole].iter().fold(0, |value: u64, byte| value << 7 | u64::from(byte & 0x7F));
+            let bits = group[..whole]
+                .iter()
+                .fold(0, |value: u64, byte| value << 7 | u64::from(byte & 0x7F));
             let bits = bits << last_bits | u64::from(group[whole]) & ((1 << last_bits) - 1);
             bytes.extend_from_slice(&bits.to_be_bytes()[8 - whole..]);
         }

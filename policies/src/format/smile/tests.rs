@@ -3,7 +3,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn object(fields: &[(&str, Value)]) -> Value {
-    Value::Object(fields.iter().map(|(name, value)| ((*name).into(), value.clone())).collect())
+    Value::Object(
+        fields
+            .iter()
+            .map(|(name, value)| ((*name).into(), value.clone()))
+            .collect(),
+    )
 }
 
 #[test]
@@ -21,14 +26,21 @@ fn all_flags_are_honoured() {
     let items: Vec<Value> = (0..1500)
         .map(|n| {
             object(&[
-                (&format!("name{}", n % 1100), Value::text(format!("v{}", n % 40))),
+                (
+                    &format!("name{}", n % 1100),
+                    Value::text(format!("v{}", n % 40)),
+                ),
                 ("bytes", Value::Binary((0..n as u8).collect())),
             ])
         })
         .collect();
     let value = Value::Array(items);
     for flags in 0..8_u8 {
-        let flags = Flags { shared_names: flags & 1 != 0, shared_values: flags & 2 != 0, raw_binary: flags & 4 != 0 };
+        let flags = Flags {
+            shared_names: flags & 1 != 0,
+            shared_values: flags & 2 != 0,
+            raw_binary: flags & 4 != 0,
+        };
         assert_eq!(decode(&encode(&value, flags)).unwrap(), value, "{flags:?}");
     }
 }
@@ -36,7 +48,10 @@ fn all_flags_are_honoured() {
 #[test]
 fn an_end_marker_may_follow_and_nothing_else() {
     assert_eq!(decode(b":)\n\x00\x21\xff"), Ok(Value::Null));
-    assert_eq!(decode(b":)\n\x00\x21\x21").unwrap_err().fault, Fault::Trailing);
+    assert_eq!(
+        decode(b":)\n\x00\x21\x21").unwrap_err().fault,
+        Fault::Trailing
+    );
 }
 
 #[test]
@@ -57,8 +72,14 @@ fn depth_is_bounded() {
 
 #[test]
 fn a_reference_to_nothing_is_refused() {
-    assert_eq!(decode(b":)\n\x01\xfa\x40\x21\xfb").unwrap_err().fault, Fault::Reference(0));
-    assert_eq!(decode(b":)\n\x01\x01").unwrap_err().fault, Fault::Reference(0));
+    assert_eq!(
+        decode(b":)\n\x01\xfa\x40\x21\xfb").unwrap_err().fault,
+        Fault::Reference(0)
+    );
+    assert_eq!(
+        decode(b":)\n\x01\x01").unwrap_err().fault,
+        Fault::Reference(0)
+    );
 }
 
 fn values() -> impl Strategy<Value = Value> {
@@ -80,7 +101,8 @@ fn values() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 60, 8, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
-            prop::collection::vec(("\\PC{0,70}".prop_map(Into::into), inner), 0..8).prop_map(Value::Object),
+            prop::collection::vec(("\\PC{0,70}".prop_map(Into::into), inner), 0..8)
+                .prop_map(Value::Object),
         ]
     })
 }

@@ -14,10 +14,16 @@ pub struct Flags {
 
 impl Flags {
     /// Byte 05, read back from Elasticsearch 2.4-9.5 and OpenSearch 1.3-3.8.
-    pub const CLUSTER: Self = Self { shared_names: true, shared_values: false, raw_binary: true };
+    pub const CLUSTER: Self = Self {
+        shared_names: true,
+        shared_values: false,
+        raw_binary: true,
+    };
 
     fn byte(self) -> u8 {
-        u8::from(self.shared_names) | u8::from(self.shared_values) << 1 | u8::from(self.raw_binary) << 2
+        u8::from(self.shared_names)
+            | u8::from(self.shared_values) << 1
+            | u8::from(self.raw_binary) << 2
     }
 }
 
@@ -127,7 +133,11 @@ impl<'a> Writer<'a> {
             self.out.push(0xC0 + encoded as u8);
             return;
         }
-        self.out.push(if i32::try_from(value).is_ok() { 0x24 } else { 0x25 });
+        self.out.push(if i32::try_from(value).is_ok() {
+            0x24
+        } else {
+            0x25
+        });
         self.vint(encoded);
     }
 
@@ -136,11 +146,16 @@ impl<'a> Writer<'a> {
             self.out.push(0x20);
             return;
         }
-        if let Some(entry) = self.names.as_ref().and_then(|seen| seen.entries.get(name).copied()) {
+        if let Some(entry) = self
+            .names
+            .as_ref()
+            .and_then(|seen| seen.entries.get(name).copied())
+        {
             if entry < 64 {
                 self.out.push(0x40 + entry as u8);
             } else {
-                self.out.extend_from_slice(&[0x30 + (entry >> 8) as u8, entry as u8]);
+                self.out
+                    .extend_from_slice(&[0x30 + (entry >> 8) as u8, entry as u8]);
             }
             return;
         }
@@ -163,11 +178,16 @@ impl<'a> Writer<'a> {
             self.out.push(0x20);
             return;
         }
-        if let Some(entry) = self.values.as_ref().and_then(|seen| seen.entries.get(text).copied()) {
+        if let Some(entry) = self
+            .values
+            .as_ref()
+            .and_then(|seen| seen.entries.get(text).copied())
+        {
             if entry < 31 {
                 self.out.push(1 + entry as u8);
             } else {
-                self.out.extend_from_slice(&[0xEC + (entry >> 8) as u8, entry as u8]);
+                self.out
+                    .extend_from_slice(&[0xEC + (entry >> 8) as u8, entry as u8]);
             }
             return;
         }
@@ -208,10 +228,13 @@ impl<'a> Writer<'a> {
     fn seven_bit(&mut self, bytes: &[u8]) {
         self.vint(bytes.len() as u64);
         for chunk in bytes.chunks(7) {
-            let value = chunk.iter().fold(0, |value: u64, byte| value << 8 | u64::from(*byte));
+            let value = chunk
+                .iter()
+                .fold(0, |value: u64, byte| value << 8 | u64::from(*byte));
             let last_bits = chunk.len();
             for group in (0..chunk.len()).rev() {
-                self.out.push((value >> (last_bits + 7 * group)) as u8 & 0x7F);
+                self.out
+                    .push((value >> (last_bits + 7 * group)) as u8 & 0x7F);
             }
             self.out.push((value & ((1 << last_bits) - 1)) as u8);
         }
