@@ -14,3 +14,6 @@ pub mod root;
 pub mod shard;
 pub mod smile;
 pub mod snapshot;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod build;

@@ -4,6 +4,7 @@
 //! Time is an argument and randomness a seed, so every decision can be replayed from its record.
 
 pub mod format;
+pub mod guard;
 pub mod identity;
 pub mod key;
 pub mod lock;

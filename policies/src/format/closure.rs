@@ -12,11 +12,12 @@
 //!
 //! Source: restore, create, delete and clone of `BlobStoreRepository`; closure complete and exact on every fixture.
 
+mod changes;
 mod facts;
 mod knowledge;
 mod members;
 mod propose;
-mod sets;
+pub(crate) mod sets;
 mod shard;
 
 pub use facts::{Facts, Needs, Observed};

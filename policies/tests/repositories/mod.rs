@@ -1,5 +1,7 @@
 //! The repositories in `fixtures/`, unpacked into memory.
 
+pub mod world;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;

@@ -3,7 +3,7 @@
 //! Decides: how a committed root changes it, and when a root stops being live. Invariant: an object that a live root needs
 //! is known here, or is covered by an `opaque` mark because the body that would name it cannot be read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::propose::{Found, Problem, Proposal};
@@ -11,8 +11,8 @@ use super::sets::Slots;
 use super::shard::{By, ShardDirectory};
 use crate::format::digest::Digest;
 use crate::format::paths::{Layout, PathType};
-use crate::format::root::{Generation, Root};
-use crate::key::{Class, ObjectKey, ShardGeneration};
+use crate::format::root::{Root, Snapshot};
+use crate::key::{Class, ObjectKey};
 
 /// Roots that can be the parent of the next one, at most; a cluster that never deletes an old root reaches it.
 const MAX_LIVE: usize = 16;
@@ -43,6 +43,12 @@ pub struct LiveRoot {
     pub(super) set: Slots,
     /// A root that came after an older one and made the cluster delete it: its snapshots are final.
     pub evidenced: bool,
+}
+
+impl LiveRoot {
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.set
+    }
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +96,69 @@ impl Knowledge {
     #[must_use]
     pub fn live(&self) -> &[LiveRoot] {
         &self.live
+    }
+
+    /// Whether something was wrong with an object before.
+    #[must_use]
+    pub fn is_known(&self, key: &ObjectKey) -> bool {
+        self.problems.contains_key(key)
+    }
+
+    #[must_use]
+    pub fn problem(&self, key: &ObjectKey) -> Option<&Problem> {
+        self.problems.get(key)
+    }
+
+    /// Whether a shard generation was replaced for good.
+    #[must_use]
+    pub fn is_superseded(&self, index: &str, shard: u32, generation: &str) -> bool {
+        let directory = self
+            .indices
+            .get(index)
+            .and_then(|index| index.shards.get(shard as usize));
+        directory
+            .is_some_and(|directory| directory.superseded.iter().any(|old| **old == *generation))
+    }
+
+    /// Whether a known snapshot of `root` has files in a shard.
+    #[must_use]
+    pub fn has_shard_snapshot(&self, index: &str, shard: u32, root: &Root) -> bool {
+        let directory = self
+            .indices
+            .get(index)
+            .and_then(|index| index.shards.get(shard as usize));
+        directory.is_some_and(|directory| {
+            let named = root
+                .index(index)
+                .into_iter()
+                .flat_map(|index| &index.snapshots);
+            let mut slots =
+                named.filter_map(|at| self.known_slot(&root.snapshots[*at as usize].uuid));
+            slots.any(|slot| directory.snapshots.contains(slot))
+        })
+    }
+
+    /// Snapshots of roots that are known to be final.
+    pub(crate) fn final_slots(&self) -> Slots {
+        let mut slots = Slots::default();
+        for live in self.live.iter().filter(|live| live.evidenced) {
+            slots.union(&live.set);
+        }
+        slots
+    }
+
+    /// The newest root entry of a slot, and whether it is in the newest root.
+    pub(crate) fn snapshot_of(&self, slot: u32) -> Option<(&Snapshot, bool)> {
+        let uuid = self.slots.get(slot as usize)?.as_ref()?;
+        let (age, live) = self
+            .live
+            .iter()
+            .rev()
+            .enumerate()
+            .find(|(_, live)| live.set.contains(slot))?;
+        live.root
+            .snapshot(uuid)
+            .map(|snapshot| (snapshot, age == 0))
     }
 
     /// What is wrong and known to be wrong.
@@ -149,84 +218,11 @@ impl Knowledge {
         }
     }
 
-    /// A root was deleted: the cluster went on from a newer one, so this and older ones are no parents any more.
-    pub fn root_deleted(&mut self, generation: u64) {
-        let before = self.live.len();
-        while self.live.len() > 1 && self.live[0].root.generation <= generation {
-            let old = self.live.remove(0);
-            self.supersede(&old.root);
-        }
-        if self.live.len() < before {
-            self.live[0].evidenced = true;
-            self.release();
-        }
-    }
-
     /// A root taken over from a store, not seen committed: final as it is.
     pub fn adopted(&mut self) {
         if let Some(newest) = self.live.last_mut() {
             newest.evidenced = true;
         }
-    }
-
-    /// An object was hidden by an allowed delete.
-    pub fn deleted(&mut self, key: &ObjectKey, class: &Class) {
-        match class {
-            Class::Root(generation) => self.root_deleted(*generation),
-            Class::ShardIndex {
-                shard,
-                generation: ShardGeneration::Uuid(uuid),
-            } => {
-                let index = self.indices.get_mut(&shard.index);
-                if let Some(directory) =
-                    index.and_then(|index| index.shards.get_mut(shard.number as usize))
-                {
-                    directory.superseded.retain(|superseded| superseded != uuid);
-                }
-            }
-            Class::Pointer
-            | Class::LegacyList
-            | Class::Incompatible
-            | Class::SnapshotInfo(_)
-            | Class::GlobalMetadata(_)
-            | Class::LegacySnapshot
-            | Class::Pending
-            | Class::Registration
-            | Class::Analysis
-            | Class::ShardPaths
-            | Class::IndexMetadata { .. }
-            | Class::Data { .. }
-            | Class::ShardIndex {
-                generation: ShardGeneration::Number(_),
-                ..
-            }
-            | Class::ShardSnapshot { .. }
-            | Class::LegacyShardSnapshot { .. }
-            | Class::Unknown => {}
-        }
-        if self.holders(key, class).is_some() {
-            self.gone.insert(key.clone(), class.clone());
-        }
-    }
-
-    /// An object was written. What was missing may be healed; metadata written anew is read again at the next root.
-    pub fn written(&mut self, key: &ObjectKey, class: &Class) {
-        self.gone.remove(key);
-        self.problems.remove(key);
-        let (Class::SnapshotInfo(uuid)
-        | Class::ShardSnapshot { uuid, .. }
-        | Class::IndexMetadata { id: uuid, .. }) = class
-        else {
-            return;
-        };
-        if let Some(slot) = self.by_uuid.get(uuid) {
-            self.rewritten.insert(*slot);
-        }
-    }
-
-    /// An object that should be there was found missing or damaged (by a scrub, behind the gateway).
-    pub fn found(&mut self, problem: Problem) {
-        self.problems.insert(problem.key.clone(), problem);
     }
 
     /// Whether what is known of a snapshot can be relied on.
@@ -346,87 +342,5 @@ impl Knowledge {
                 }
             }
         }
-    }
-
-    /// The generations of a root that is no parent any more and that no live root names were superseded for good.
-    fn supersede(&mut self, old: &Root) {
-        for index in &old.indices {
-            let Some(directory) = self.indices.get_mut(&index.id) else {
-                continue;
-            };
-            for (shard, generation) in index.generations.iter().flatten().enumerate() {
-                let Generation::Uuid(uuid) = generation else {
-                    continue;
-                };
-                let current = self
-                    .live
-                    .iter()
-                    .filter_map(|live| live.root.index(&index.id));
-                if !current
-                    .into_iter()
-                    .any(|index| index.generation(shard as u32) == generation)
-                {
-                    directory.shard(shard as u32).supersede(uuid.clone());
-                }
-            }
-        }
-    }
-
-    /// Forgets what no live root needs.
-    fn release(&mut self) {
-        let mut live = Slots::default();
-        for root in &self.live {
-            live.union(&root.set);
-        }
-        let roots = &self.live;
-        self.indices.retain(|id, directory| {
-            let named: Vec<_> = roots
-                .iter()
-                .filter_map(|live| live.root.index(id))
-                .collect();
-            directory.members.keep(&live);
-            directory.opaque.keep(&live);
-            for (number, shard) in directory.shards.iter_mut().enumerate() {
-                let mut listings = 0;
-                for (bit, listing) in shard.listings.iter().enumerate() {
-                    let Some(listing) = listing else { continue };
-                    let current = named.iter().any(|index| {
-                        match (index.generation(number as u32), listing) {
-                            (Generation::Uuid(uuid), ShardGeneration::Uuid(listed)) => {
-                                uuid == listed
-                            }
-                            (Generation::Unknown, ShardGeneration::Number(number)) => {
-                                Some(*number) == shard.numbered
-                            }
-                            (Generation::Uuid(_) | Generation::Unknown | Generation::New, _) => {
-                                false
-                            }
-                        }
-                    });
-                    listings |= u32::from(current) << bit;
-                }
-                shard.release(&live, listings);
-            }
-            !named.is_empty()
-        });
-        for (slot, uuid) in self.slots.iter_mut().enumerate() {
-            if !live.contains(slot as u32)
-                && let Some(uuid) = uuid.take()
-                && self.by_uuid.get(&uuid) == Some(&(slot as u32))
-            {
-                self.by_uuid.remove(&uuid);
-            }
-        }
-        self.rewritten.keep(&live);
-        let kept: HashSet<ObjectKey> = self
-            .problems
-            .values()
-            .map(|problem| (&problem.key, &problem.class))
-            .chain(&self.gone)
-            .filter(|(key, class)| self.holders(key, class).is_some())
-            .map(|(key, _)| key.clone())
-            .collect();
-        self.problems.retain(|key, _| kept.contains(key));
-        self.gone.retain(|key, _| kept.contains(key));
     }
 }

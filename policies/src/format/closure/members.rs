@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::knowledge::Knowledge;
+use super::knowledge::{Knowledge, LiveRoot};
 use super::sets::Slots;
 use crate::format::paths;
 use crate::format::root::{Generation, Index, Root};
@@ -174,22 +174,31 @@ impl Knowledge {
         (!holders.snapshots.is_empty() || !holders.indexed.is_empty()).then_some(holders)
     }
 
-    /// The live roots for which a generation is the current index of a shard.
+    /// The live roots for which a generation is the current index of a shard. A numbered one is current for a root that does
+    /// not name it only while a snapshot of that root has files there.
     fn indexed_by(&self, shard: &Shard, generation: &ShardGeneration) -> Vec<u64> {
-        let numbered = self
-            .indices
-            .get(&shard.index)
-            .and_then(|index| index.shards.get(shard.number as usize)?.numbered);
-        let current = |index: &Index| match (index.generation(shard.number), generation) {
-            (Generation::Uuid(current), ShardGeneration::Uuid(uuid)) => current == uuid,
-            (Generation::Unknown, ShardGeneration::Number(number)) => numbered == Some(*number),
-            (Generation::Uuid(_) | Generation::Unknown | Generation::New, _) => false,
+        let index = self.indices.get(&shard.index);
+        let directory = index.and_then(|index| index.shards.get(shard.number as usize));
+        let current = |live: &&LiveRoot| {
+            let Some(index) = live.root.index(&shard.index) else {
+                return false;
+            };
+            match (index.generation(shard.number), generation) {
+                (Generation::Uuid(current), ShardGeneration::Uuid(uuid)) => current == uuid,
+                (Generation::Unknown, ShardGeneration::Number(number)) => {
+                    directory.is_some_and(|directory| {
+                        directory.numbered == Some(*number)
+                            && directory.snapshots.intersects(&live.set)
+                    })
+                }
+                (Generation::Uuid(_) | Generation::Unknown | Generation::New, _) => false,
+            }
         };
-        let live = self
-            .live
+        self.live
             .iter()
-            .filter(|live| live.root.index(&shard.index).is_some_and(current));
-        live.map(|live| live.root.generation).collect()
+            .filter(current)
+            .map(|live| live.root.generation)
+            .collect()
     }
 
     /// Whether `root`, which may be none of the live ones, needs a known object.
