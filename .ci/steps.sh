@@ -8,7 +8,7 @@ docs() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --ignore-rust-version --lo
 
 dependencies() {
   # Advisories are not checked here: their database lies on GitHub, which a closed machine does not reach. `just advisories` does it.
-  "$CACHE/bin/cargo-deny" --locked --log-level error check bans licenses sources
+  "$CACHE/bin/cargo-deny" --locked check bans licenses sources
   "$CACHE/bin/cargo-machete" --skip-target-dir "$ROOT"
   "$ROOT/.ci/policies-stay-pure"
 }

@@ -8,7 +8,7 @@ import random
 import time
 
 from rig import stores
-from rig.check import cycles, main, note, promise
+from rig.check import cycles, expect, main, note, promise
 from rig.crash import Ledger, Storm, inspect
 from rig.gateway import Gateway, Store
 from rig.s3 import Client
@@ -30,16 +30,28 @@ def kill_over_and_over(bench, store, stored):
         storm.end()
     gateway.start()
     inspect(gateway.account, ledger, stored(), every_key=True)
+    abort_open_uploads(gateway.account)
     gateway.stop()
     note(f"seed {seed}: {count} kills, {ledger.acknowledged} acknowledged writes, {len(ledger.keys())} objects at the end")
     if ledger.acknowledged < count:
         raise AssertionError("fewer acknowledged writes than kills: the storm never blew")
 
 
+def abort_open_uploads(account):
+    """The uploads the writers never finished; after that nothing but objects may be left."""
+    s3 = account.boto()
+    for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=account.bucket):
+        for upload in page.get("Uploads", []):
+            s3.abort_multipart_upload(Bucket=account.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
 @promise
 def killed_on_a_directory_store_it_keeps_every_acknowledged_object(bench):
     folder = bench.folder("directory-store")
     kill_over_and_over(bench, Store.directory(folder), lambda: files_of(folder))
+    own = sum(file.stat().st_size for file in (folder / ".snapgate").rglob("*") if file.is_file())
+    if own > 1 << 20:
+        raise AssertionError(f"the kills left {own} bytes of unfinished writes under .snapgate")
 
 
 @promise
@@ -53,6 +65,7 @@ def killed_on_an_s3_store_it_keeps_every_acknowledged_object(bench):
         return found
 
     kill_over_and_over(bench, Store.service(account), stored)
+    expect("uploads left open at the store", account.boto().list_multipart_uploads(Bucket=account.bucket).get("Uploads", []), [])
 
 
 main()

@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import random
 import threading
+import time
 import uuid
 
 from rig.gateway import BASE
@@ -22,7 +23,7 @@ class Ledger:
     """key -> the contents it may have: one when certain, several while an operation on it has no answer."""
 
     def __init__(self):
-        self._may, self._owner, self._lock = {}, {}, threading.Lock()
+        self._may, self._ever, self._owner, self._lock = {}, {}, {}, threading.Lock()
         self.touched, self.unanswered, self.acknowledged, self.complaints = set(), set(), 0, []
         self.orphans = set()  # write-once names whose write was cut off between the store and the catalog: allowed to lie there
 
@@ -31,6 +32,7 @@ class Ledger:
         with self._lock:
             for key, content in effects.items():
                 self._owner[key] = owner
+                self._ever.setdefault(key, {ABSENT}).add(content)
                 self._may[key] = self._may.get(key, {ABSENT}) | {content}
                 self.touched.add(key)
                 self.unanswered.add(key)
@@ -42,12 +44,21 @@ class Ledger:
                 self._may[key] = {content}
                 self.unanswered.discard(key)
 
+    def ever(self, key):
+        """Every content this key had or was about to have: what a reader in the middle of it all may see."""
+        with self._lock:
+            return set(self._ever[key])
+
     def complain(self, what):
         with self._lock:
             self.complaints.append(what)
 
     def keys(self):
         return list(self._may)
+
+    def recent(self):
+        with self._lock:
+            return [key for key in self.touched if key in self._ever]
 
     def owned_by(self, owner):
         return [key for key in self._may if self._owner[key] == owner]
@@ -58,7 +69,7 @@ class Ledger:
     def found(self, key, content):
         """After an inspection the outcome of an unanswered operation is known and must not change again."""
         if content is ABSENT:
-            del self._may[key], self._owner[key]
+            del self._may[key], self._owner[key], self._ever[key]
         else:
             self._may[key] = {content}
 
@@ -125,22 +136,57 @@ class Writer(threading.Thread):
         self._ledger.answered(effects)
 
 
+class Reader(threading.Thread):
+    """Reads what is being written: whole contents only, whichever of them."""
+
+    def __init__(self, account, ledger, seed, stop):
+        super().__init__(daemon=True)
+        self._account, self._ledger, self._random, self._over = account, ledger, random.Random(seed), stop
+
+    def run(self):
+        client = Client(self._account, timeout=20)
+        try:
+            while not self._over.is_set():
+                keys = self._ledger.recent()
+                if not keys:
+                    time.sleep(0.005)
+                    continue
+                self._look_at(client, self._random.choice(keys))
+        except (http.client.HTTPException, OSError):
+            pass
+        finally:
+            client.close()
+
+    def _look_at(self, client, key):
+        try:
+            content = content_of(client.get(key))
+        except Refused as refused:
+            if refused.status == 404:
+                return
+            if refused.status < 500:
+                self._ledger.complain(f"reading {key}: {refused}")
+            return
+        if content not in self._ledger.ever(key):
+            self._ledger.complain(f"{key}: a reader saw {content}, which nobody wrote")
+
+
 class Storm:
-    """Some writers at once, against one gateway that is about to be killed."""
+    """Some writers and a reader at once, against one gateway that is about to be killed."""
 
     def __init__(self, account, ledger, seed):
         self._over = threading.Event()
-        self._writers = [Writer(account, ledger, f"w{number}", seed * WRITERS + number, self._over) for number in range(WRITERS)]
-        for writer in self._writers:
-            writer.start()
+        self._threads = [Writer(account, ledger, f"w{number}", seed * WRITERS + number, self._over) for number in range(WRITERS)]
+        self._threads.append(Reader(account, ledger, seed, self._over))
+        for thread in self._threads:
+            thread.start()
 
     def end(self):
-        """Waits for the writers, which the death of the gateway sends home."""
+        """Waits for the clients, which the death of the gateway sends home."""
         self._over.set()
-        for writer in self._writers:
-            writer.join(60)
-            if writer.is_alive():
-                raise AssertionError("a writer hangs on a dead gateway")
+        for thread in self._threads:
+            thread.join(60)
+            if thread.is_alive():
+                raise AssertionError("a client hangs on a dead gateway")
 
 
 def inspect(account, ledger, stored, every_key):

@@ -104,6 +104,6 @@ writers = ["rig"]
 
     def command(self, *arguments):
         """A command of the program against this gateway's admin API: (exit code, output)."""
-        done = subprocess.run([program(), "--admin", f"http://127.0.0.1:{self.admin}", "--token-file", self._home / "token", *arguments],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, env=self._env, cwd=self._home, timeout=300)
+        env = {**self._env, "SNAPGATE_ADMIN": f"http://127.0.0.1:{self.admin}", "SNAPGATE_TOKEN_FILE": str(self._home / "token")}
+        done = subprocess.run([program(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, cwd=self._home, timeout=300)
         return done.returncode, done.stdout + done.stderr
