@@ -8,9 +8,10 @@ import os
 import random
 import time
 
-from rig.check import cycles, main, note, promise
+from rig.check import cycles, expect, main, note, promise
 from rig.crash import Ledger, Storm, inspect
-from rig.gateway import Gateway, Store
+from rig.gateway import BASE, Gateway, Store
+from rig.s3 import Client
 from rig.volume import Volume, files_of, in_private_mounts
 
 SYNC_SKIPPED = {"SNAPGATE_FAILPOINT": "skip-dir-fsync"}
@@ -58,6 +59,38 @@ def catches_the_skipped_sync(bench, kind):
         note(str(loss).splitlines()[0])
         return
     raise AssertionError("the rig did not notice that the directory is never synced")
+
+
+def cut_first_starts(bench, kind, count):
+    """The power fails while the state database is being made; the next start makes it good and serves."""
+    seed = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+    dice = random.Random(seed)
+    state, bytes_ = Volume(bench, "state", kind, 512), Volume(bench, "store", kind, 512)
+    for cycle in range(count):
+        home = state.path / f"state-{cycle}"
+        home.mkdir()
+        gateway = Gateway(bench, f"first-{cycle}", Store.directory(bytes_.path / f"store-{cycle}"), home)
+        os.sync()
+        gateway.launch()
+        time.sleep(dice.uniform(0.0, 0.12))
+        for volume in dice.sample((state, bytes_), 2):
+            volume.cut_power()
+        gateway.kill()
+        for volume in (state, bytes_):
+            volume.unmount()
+            volume.mount()
+        gateway.start()
+        client = Client(gateway.account)
+        client.put(f"{BASE}/after-the-cut", b"served")
+        expect(f"seed {seed}, cut {cycle}: what was written", client.get(f"{BASE}/after-the-cut"), b"served")
+        client.close()
+        gateway.stop()
+    note(f"seed {seed}: {count} first starts cut on {kind}")
+
+
+@promise
+def power_cuts_during_the_first_start_leave_it_able_to_start(bench):
+    cut_first_starts(bench, "ext4", max(1, cycles(100) // 4))
 
 
 @promise

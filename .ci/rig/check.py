@@ -14,6 +14,7 @@ import traceback
 
 CACHE = pathlib.Path(os.environ.get("SNAPGATE_CACHE") or pathlib.Path.home() / ".cache/snapgate")
 CI = pathlib.Path(__file__).resolve().parent.parent
+KEPT = 5  # folders of failed promises kept, the newest
 _promises = []
 
 
@@ -66,6 +67,8 @@ class Bench:
 def _keep(bench, name):
     kept = CACHE / "failed" / f"{name}-{int(time.time())}"
     kept.parent.mkdir(parents=True, exist_ok=True)
+    for old in sorted(kept.parent.iterdir(), key=os.path.getmtime)[:-KEPT]:
+        shutil.rmtree(old)
     shutil.copytree(bench.dir, kept, symlinks=True, ignore=shutil.ignore_patterns("lib", "modules", "plugins", "agent", "*.img"), ignore_dangling_symlinks=True)
     return kept
 

@@ -80,9 +80,13 @@ writers = ["rig"]
         path.touch(mode=0o600)
         path.write_text(f"{value}\n")
 
+    def launch(self):
+        """Starts it and waits for nothing."""
+        self._process = self._bench.process(Process(f"snapgate-{self.name}", [program(), "--config", self._config], self.log, self._env, self._home))
+
     def start(self):
         """Starts it and waits until it says it is ready."""
-        self._process = self._bench.process(Process(f"snapgate-{self.name}", [program(), "--config", self._config], self.log, self._env, self._home))
+        self.launch()
         wait_until(lambda: accepts(self.port) and self._ready(), 60, "snapgate is ready", self._process)
         return self
 
