@@ -70,8 +70,13 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
     /// Announces a write whose bytes may take effect before its commit. One open intent per key.
     async fn open_intent(&self, permit: &Permit, intent: NewIntent)
     -> Result<IntentId, WriteError>;
-    /// Ends the intent and records the object, in one transaction. [`WriteError::IntentGone`] if it ended before.
-    async fn commit_intent(&self, intent: IntentId, put: Put) -> Result<Recorded, WriteError>;
+    /// Ends the intent and records its `put`, with the store's identity of what was published, in one
+    /// transaction. [`WriteError::IntentGone`] if it ended before.
+    async fn commit_intent(
+        &self,
+        intent: IntentId,
+        identity: Identity,
+    ) -> Result<Recorded, WriteError>;
     /// Ends the intent without effect. Idempotent.
     async fn abort_intent(&self, intent: IntentId) -> Result<()>;
     async fn intents(&self, repository: RepositoryId) -> Result<Vec<Intent>>;
@@ -92,6 +97,8 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Tombstone>>;
     async fn tombstone(&self, repository: RepositoryId, key: &ObjectKey) -> Result<Vec<Tombstone>>;
+    /// The bytes of a hidden object now lie under another name.
+    async fn move_tombstone(&self, permit: &Permit, id: u64, location: &ObjectKey) -> Result<()>;
     /// Forgets tombstones whose bytes are gone.
     async fn reaped(&self, permit: &Permit, ids: Vec<u64>) -> Result<()>;
     /// The gateway's own uptime, kept across restarts; `add_ms` is what passed since the last call.
@@ -115,6 +122,9 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
     async fn drop_upload(&self, permit: &Permit, upload: &str) -> Result<bool, WriteError>;
     /// Remembers how an upload was completed, so that a repeated Complete gets the same answer.
     async fn completed_upload(&self, bucket: BucketId, upload: &str) -> Result<Option<Object>>;
+
+    /// The stores' own ids of a repository's multipart uploads and open intents.
+    async fn store_uploads(&self, repository: RepositoryId) -> Result<Vec<UploadId>>;
 
     // --- recorded answers
 
@@ -325,27 +335,20 @@ pub struct Recorded {
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewIntent {
-    pub repository: RepositoryId,
-    pub bucket: BucketId,
-    pub key: ObjectKey,
     /// The hidden upload that a resolver aborts.
     pub upload: UploadId,
-    /// BLAKE3 and size of the bytes to be published, where they are known at this point.
-    pub expects: Option<([u8; 32], u64)>,
-    pub now_ms: Millis,
+    /// What the commit will record (its `identity` is not known yet): everything a resolver on another
+    /// node needs to finish it. Stored whole with the intent.
+    pub put: Put,
 }
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Intent {
     pub id: IntentId,
-    pub key: ObjectKey,
-    pub bucket: BucketId,
     pub upload: UploadId,
+    pub put: Put,
     pub epoch: Epoch,
     pub cluster: Cluster,
-    pub expects: Option<([u8; 32], u64)>,
-    /// What the commit would have recorded, set by `open_intent` when it is known.
-    pub opened_ms: Millis,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -80,7 +80,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Removes objects; a missing one is success.
     async fn delete(&self, permit: &Permit, names: &[ObjectKey]) -> Vec<Result<()>>;
 
-    /// Moves an object to another name of this store, replacing nothing. Idempotent after a crash.
+    /// Gives an object's content a second name in this store (hard link, server-side copy), replacing
+    /// nothing; the first name stays. Idempotent: done before with the same content is success.
     async fn set_aside(&self, permit: &Permit, from: &ObjectKey, to: &ObjectKey) -> Result<()>;
 
     /// Hidden uploads (of this gateway's making) that the store still holds, for clean-up at start.
