@@ -8,11 +8,14 @@ mkdir -p "$CACHE/bin"
 
 die() { echo "$(basename "$0"): $*" >&2; exit 1; }
 
+STEP_TIMES=()
+
 step() { # step TITLE COMMAND... : runs it, prints the seconds it took, stops everything when it fails
   local title=$1 begin=$SECONDS; shift
   printf '\n=== %s\n' "$title"
   "$@" || die "failed: $title (after $((SECONDS - begin)) s)"
   printf -- '--- %s: %d s\n' "$title" "$((SECONDS - begin))"
+  STEP_TIMES+=("$(printf '%6d s  %s' "$((SECONDS - begin))" "$title")")
 }
 
 retry() { # retry COMMAND... : a registry that hiccups once is no reason for a red run

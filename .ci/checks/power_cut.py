@@ -28,7 +28,7 @@ def cut_over_and_over(bench, kind, count, env=None):
     state, bytes_ = Volume(bench, "state", kind, 512), Volume(bench, "store", kind, 1024)
     store = bytes_.path / "store"
     gateway = Gateway(bench, f"cut-{kind}", Store.directory(store), state.path, env)
-    os.sync()  # the empty store folder itself is not what is tested
+    bytes_.sync()  # the empty store folder itself is not what is tested
     for cycle in range(count + 1):
         gateway.start()
         try:
@@ -70,7 +70,8 @@ def cut_first_starts(bench, kind, count):
         home = state.path / f"state-{cycle}"
         home.mkdir()
         gateway = Gateway(bench, f"first-{cycle}", Store.directory(bytes_.path / f"store-{cycle}"), home)
-        os.sync()
+        state.sync()
+        bytes_.sync()
         gateway.launch()
         time.sleep(dice.uniform(0.0, 0.12))
         for volume in dice.sample((state, bytes_), 2):

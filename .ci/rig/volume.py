@@ -45,6 +45,9 @@ class Volume:
         finally:
             os.close(folder)
 
+    def sync(self):
+        run("sync", "--file-system", self.path)
+
     def unmount(self):
         run("umount", self.path)
 
