@@ -3,10 +3,10 @@
 Configuration and commands are the public contract; nothing here knows the inside of the program.
 """
 
+import http.client
 import os
 import pathlib
 import subprocess
-import urllib.error
 import urllib.request
 
 from rig.process import Process, accepts, free_port, wait_until
@@ -94,7 +94,7 @@ writers = ["rig"]
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/readyz", timeout=5) as answer:
                 return answer.status == 200
-        except (urllib.error.URLError, ConnectionError):
+        except (OSError, http.client.HTTPException):  # not yet, or mid-start
             return False
 
     def kill(self):
