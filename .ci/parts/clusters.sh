@@ -4,7 +4,7 @@
 OPENSEARCH=(3.8.0 3.1.0)
 ELASTICSEARCH=(2.4.6)
 
-maven() { retry nice -n 5 mvn -q -B -ntp "$@" >&2; }
+maven() { retry nice -n 5 mvn -q -B -ntp -Dstyle.color=never "$@" >&2; }
 
 jars() { # jars FOLDER GROUP:ARTIFACT:VERSION... : these artifacts and all they need at run time
   local into=$1 project; shift

@@ -1,9 +1,10 @@
-"""A snapgate on a configuration of its own: one bucket, one repository, one store, one cluster's key.
+"""A snapgate on a configuration of its own: one bucket, one repository, one store, one or more clusters that may write it.
 
 Configuration and commands are the public contract; nothing here knows the inside of the program.
 """
 
 import http.client
+import json
 import os
 import pathlib
 import subprocess
@@ -13,7 +14,7 @@ from rig.process import Process, accepts, free_port, wait_until
 from rig.s3 import Account
 
 BUCKET, BASE, REPOSITORY = "backups", "base/path", "rig"
-KEY, SECRET = "RIGCLUSTER", "rig-cluster-secret-0123456789"
+KEY, SECRET = "KEYOF", "rig-cluster-secret-0123456789"
 
 
 def program():
@@ -41,18 +42,22 @@ class Store:
 class Gateway:
     """A configured gateway that can be started, killed and started again on the same ports and state."""
 
-    def __init__(self, bench, name, store, state=None, env=None):
+    def __init__(self, bench, name, store, state=None, env=None, clusters=("rig",)):
         self._bench, self.name, self._env = bench, name, {**os.environ, "RUST_BACKTRACE": "1", **(env or {})}
         self._home = bench.folder(f"snapgate-{name}")
         self._state = pathlib.Path(state) if state else self._home
         self.port, self.admin = free_port(), free_port()
-        self.account = Account(self.port, KEY, SECRET, BUCKET)
+        self.accounts = {cluster: Account(self.port, f"{KEY}{cluster.upper()}", f"{SECRET}-{cluster}", BUCKET) for cluster in clusters}
+        self.account = self.accounts[clusters[0]]
         self.log = bench.dir / f"snapgate-{name}.log"
         self._config, self._process = self._home / "snapgate.toml", None
         self._config.write_text(self._settings(store))
 
     def _settings(self, store):
-        self._secret("cluster", SECRET)
+        keys = ""
+        for cluster, account in self.accounts.items():
+            self._secret(f"cluster-{cluster}", account.secret)
+            keys += f'[clusters.{cluster}]\nkeys = [{{ id = "{account.key}", secret_file = "{self._home}/cluster-{cluster}" }}]\n'
         self._secret("token", "rig-admin-token-0123456789abcdef")
         behind = "".join(f'{name} = "{value}"\n' for name, value in store.settings.items() if name != "key")
         if store.secret:
@@ -65,14 +70,12 @@ listen = "127.0.0.1:{self.admin}"
 token_file = "{self._home}/token"
 [state]
 url = "sqlite:{self._state}/state.db"
-[clusters.rig]
-keys = [{{ id = "{KEY}", secret_file = "{self._home}/cluster" }}]
-[stores.behind]
+{keys}[stores.behind]
 {behind}[repositories.{REPOSITORY}]
 bucket = "{BUCKET}"
 base_path = "{BASE}"
 store = "behind"
-writers = ["rig"]
+writers = {json.dumps(list(self.accounts))}
 """
 
     def _secret(self, name, value):

@@ -37,10 +37,10 @@ def give_to_nobody(folder):
 class Node:
     """What both kinds share: JSON calls, the start, the end."""
 
-    def __init__(self, bench, kind, version):
-        self.version, self.port = version, free_port()
+    def __init__(self, bench, kind, version, name="n1"):
+        self.version, self.name, self.port = version, name, free_port()
         self.assembled = CACHE / "clusters" / f"{kind}-{version}"
-        self.home = bench.dir / f"{kind}-{version}"
+        self.home = bench.dir / f"{kind}-{version}-{name}"
         self._bench, self._process = bench, None
         shutil.copytree(self.assembled, self.home, copy_function=_link)
         for name in ("config", "data", "logs", "tmp", "fs"):
@@ -83,12 +83,12 @@ class Node:
 class OpenSearch(Node):
     TYPED = False  # documents have no type
 
-    def __init__(self, bench, version):
-        super().__init__(bench, "opensearch", version)
+    def __init__(self, bench, version, name="n1"):
+        super().__init__(bench, "opensearch", version, name)
 
     def start(self, clients, directories=()):
         """`clients`: name -> Account, each usable as the `client` of an s3 repository; `directories`: where `fs` repositories may lie."""
-        lines = [f"cluster.name: rig-{self.version}", "node.name: n1", "discovery.type: single-node", "network.host: 127.0.0.1",
+        lines = [f"cluster.name: rig-{self.name}-{self.version}", f"node.name: {self.name}", "discovery.type: single-node", "network.host: 127.0.0.1",
                  f"http.port: {self.port}", f"transport.port: {free_port()}", f"path.data: {self.home}/data", f"path.logs: {self.home}/logs",
                  f"path.repo: {json.dumps([f'{self.home}/fs', *map(str, directories)])}", "cluster.routing.allocation.disk.threshold_enabled: false",
                  "indices.recovery.max_bytes_per_sec: 500mb"]
