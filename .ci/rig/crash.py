@@ -202,13 +202,13 @@ def inspect(account, ledger, stored, every_key):
             if shown.get(key) != (content[1] if content else None):
                 wrong.append(f"{key}: listed with {shown.get(key)}, acknowledged as {content}")
             continue
-        content = content_of(client.get(key)) if key in shown else ABSENT
-        if key not in shown and not _missing(client, key):
-            wrong.append(f"{key}: readable, though not listed")
+        content = _read(client, key)
+        if (content is ABSENT) != (key not in shown):
+            wrong.append(f"{key}: listed is {key in shown}, but reading it gives {content}")
         if content not in may:
             wrong.append(f"{key}: is {content}, may be {may}")
-        elif content and shown[key] != content[1]:
-            wrong.append(f"{key}: listed with {shown[key]} bytes, has {content[1]}")
+        elif content and shown.get(key) != content[1]:
+            wrong.append(f"{key}: listed with {shown.get(key)} bytes, has {content[1]}")
         ledger.found(key, content)
     client.close()
     for key, size in shown.items():
@@ -223,9 +223,9 @@ def inspect(account, ledger, stored, every_key):
     ledger.next_cycle()
 
 
-def _missing(client, key):
+def _read(client, key):
+    """The content of a key, ABSENT, or what the gateway answered instead."""
     try:
-        client.get(key)
+        return content_of(client.get(key))
     except Refused as refused:
-        return refused.status == 404
-    return False
+        return ABSENT if refused.status == 404 else (f"refused: {refused}", None)
