@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use policies::identity::{Bucket, Cluster, Repository, StoreName};
-use policies::key::Layout;
+use policies::key::{Configured, Layout};
 use policies::lock::Mode;
 
 use super::settings::{self, LockMode, Settings};
@@ -111,7 +111,7 @@ pub fn check(file: &Path, settings: Settings) -> Result<Plan, Error> {
     let stores = stores(file, &folder, settings.stores)?;
     let repositories = repositories(file, settings.repositories, &clusters, &stores)?;
     apart_in_their_stores(file, &repositories)?;
-    let layout = Layout::new(repositories.iter().map(|(name, r)| (name.clone(), r.bucket.clone(), r.base_path.clone())))
+    let layout = Layout::new(repositories.iter().map(|(name, r)| Configured { repository: name.clone(), bucket: r.bucket.clone(), base_path: r.base_path.clone() }))
         .map_err(|e| Error::new(file, "repositories", e.to_string(), "give each repository a base_path of its own"))?;
     Ok(Plan {
         source: Source::File(file.to_path_buf()),

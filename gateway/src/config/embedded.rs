@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use policies::identity::{Bucket, Cluster, Repository, StoreName};
-use policies::key::Layout;
+use policies::key::{Configured, Layout};
 use policies::lock::Mode;
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +64,7 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
             .map(|(cluster, pair)| (pair.id, (Cluster::new(cluster), Secret::new(pair.secret))))
             .collect::<HashMap<_, _>>(),
         stores: BTreeMap::from([(store.clone(), StorePlan { url: StoreUrl::Directory(data.join("stores/local")), single_gateway: false })]),
-        layout: Layout::new([(repository.clone(), bucket.clone(), String::new())])
+        layout: Layout::new([Configured { repository: repository.clone(), bucket: bucket.clone(), base_path: String::new() }])
             .map_err(|e| Error::new(data, "repositories", e.to_string(), "report this as a defect"))?,
         repositories: BTreeMap::from([(
             repository,

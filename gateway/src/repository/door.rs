@@ -11,6 +11,7 @@ use policies::identity::{Bucket, Repository};
 use policies::key::{Class, Layout, ObjectKey, Place};
 
 use super::gate::Gate;
+use super::incarnation::Incarnation;
 use super::{Address, Caller, Error, Refusal, unavailable};
 use crate::config::RepositoryPlan;
 use crate::state::{BucketId, Lookup, RepositoryId, State};
@@ -34,6 +35,8 @@ pub struct OpenRepository {
     pub gate: Gate,
     /// Writes that change bytes under a name go one at a time per key.
     pub(super) keys: DashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>,
+    /// This start's number in the store; none while that is in doubt.
+    pub(super) incarnation: std::sync::OnceLock<Incarnation>,
     /// One repository per process counts the gateway's uptime.
     pub(super) keeps_time: bool,
     /// Wakes the reaper when something may be removed at once.
@@ -94,7 +97,16 @@ impl Door {
     /// (so before `100 Continue`); `put` and `put_part` ask it again.
     pub async fn may_write(&self, caller: &Caller, to: &Address) -> Result<(), Error> {
         let found = self.find(to)?;
-        found.open.permit(&self.state, caller, &to.key, &found.class).await.map(|_| ())
+        self.permit(&found, caller, &to.key).await.map(|_| ())
+    }
+
+    /// For the access log.
+    #[must_use]
+    pub fn repository_of(&self, at: &Address) -> Option<Repository> {
+        match self.layout.locate(&at.bucket, &at.key) {
+            Place::In { repository, .. } | Place::NestedRoot { repository, .. } => Some(repository),
+            Place::Outside { .. } | Place::Reserved | Place::NoSuchBucket => None,
+        }
     }
 
     pub(super) fn find(&self, at: &Address) -> Result<Found, Error> {
@@ -158,9 +170,15 @@ impl OpenRepository {
             store,
             gate: Gate::new(row.lock.clone()),
             keys: DashMap::new(),
+            incarnation: std::sync::OnceLock::new(),
             keeps_time,
             reap: tokio::sync::Notify::new(),
         }
+    }
+
+    /// From now on root commits check that no later start of another gateway is in the store.
+    pub fn stand_as(&self, ours: Incarnation) {
+        self.incarnation.get_or_init(|| ours);
     }
 
     fn readable_by(&self, caller: &Caller) -> bool {

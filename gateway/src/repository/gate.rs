@@ -3,18 +3,17 @@
 //! The row in the state database is the truth and every transaction checks it again; what is kept here
 //! only spares a refused client its upload and a held one its retries.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use policies::identity::Repository;
-use policies::key::{Class, ObjectKey, Writing};
+use policies::key::{ObjectKey, Writing};
 use policies::lock::{self, Freeze, Lock, Permit, Verdict};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::door::OpenRepository;
-use super::{Caller, Error, Refusal, unavailable};
-use crate::state::{LockRow, State, WriteError};
+use super::door::{Found, OpenRepository};
+use super::{Caller, Door, Error, Refusal, unavailable};
+use crate::state::{LockRow, WriteError};
 use crate::telemetry::clock;
 
 /// A write waits this long for a hand-over before it is told to come back (below every client's read time-out).
@@ -39,6 +38,11 @@ impl Gate {
         self.row.borrow().clone()
     }
 
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        matches!(self.row.borrow().lock, Lock::Frozen { .. })
+    }
+
     /// Takes over what the state database said; older rows are ignored.
     pub(super) fn saw(&self, row: LockRow) {
         self.row.send_if_modified(|known| {
@@ -47,6 +51,14 @@ impl Gate {
                 *known = row;
             }
             newer
+        });
+    }
+
+    /// Freezes this process's view without asking the state database: what is doubted is the store.
+    pub fn doubt(&self, reason: Freeze) {
+        self.row.send_modify(|row| {
+            let epoch = row.lock.epoch();
+            row.lock = Lock::Frozen { epoch, reason };
         });
     }
 
@@ -62,41 +74,49 @@ impl Gate {
     }
 }
 
-impl OpenRepository {
-    /// Leave to write one key, now.
-    pub(super) async fn permit(&self, state: &Arc<dyn State>, caller: &Caller, key: &ObjectKey, class: &Class) -> Result<Permit, Error> {
-        let writing = class.writing();
+impl Door {
+    /// Leave to write one key, now. A hand-over is waited for; a vacant lock is taken where the mode allows it.
+    pub(super) async fn permit(&self, found: &Found, caller: &Caller, key: &ObjectKey) -> Result<Permit, Error> {
+        let (open, writing) = (&found.open, found.class.writing());
         if caller.presigned && writing == Writing::Commit {
             return Err(Refusal::PresignedCommit { key: key.clone() }.into());
         }
-        self.permit_for(state, caller, writing).await
-    }
-
-    pub(super) async fn permit_for(&self, state: &Arc<dyn State>, caller: &Caller, writing: Writing) -> Result<Permit, Error> {
-        let deadline = Instant::now() + HOLD;
-        let mut seen = self.gate.row.subscribe();
+        let mut waited_since = None;
         loop {
-            let verdict = {
-                let row = seen.borrow_and_update();
-                let request = lock::Request {
-                    repository: &self.name,
-                    caller: &caller.cluster,
-                    may_write: self.plan.writers.contains(&caller.cluster),
-                    writing,
-                    mode: self.plan.mode,
-                };
-                lock::admit(&row.lock, request)
-            };
-            match verdict {
+            match open.ask(caller, writing) {
                 Verdict::Admit(permit) => return Ok(permit),
-                Verdict::Refuse(refusal) => return Err(self.refused(&refusal)),
-                Verdict::Take => self.take(state, caller).await?,
+                Verdict::Refuse(refusal) => return Err(open.refused(&refusal)),
+                Verdict::Take => self.take(open, caller).await?,
                 Verdict::Wait => {
-                    if tokio::time::timeout_at(deadline, seen.changed()).await.is_err() {
-                        return Err(Error::SlowDown(format!("The writer lock of repository '{}' is being handed over; try again.", self.name)));
-                    }
+                    let deadline = *waited_since.get_or_insert_with(Instant::now) + HOLD;
+                    open.wait_for_move(caller, writing, deadline).await?;
                 }
             }
+        }
+    }
+}
+
+impl OpenRepository {
+    fn ask(&self, caller: &Caller, writing: Writing) -> Verdict {
+        let request = lock::Request {
+            repository: &self.name,
+            caller: &caller.cluster,
+            may_write: self.plan.writers.contains(&caller.cluster),
+            writing,
+            mode: self.plan.mode,
+        };
+        lock::admit(&self.gate.row.borrow().lock, request)
+    }
+
+    async fn wait_for_move(&self, caller: &Caller, writing: Writing, deadline: Instant) -> Result<(), Error> {
+        let mut seen = self.gate.row.subscribe();
+        seen.borrow_and_update();
+        if !matches!(self.ask(caller, writing), Verdict::Wait) {
+            return Ok(());
+        }
+        match tokio::time::timeout_at(deadline, seen.changed()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::SlowDown(format!("The writer lock of repository '{}' is being handed over; try again.", self.name))),
         }
     }
 
@@ -116,15 +136,7 @@ impl OpenRepository {
         match e {
             WriteError::LockMoved(row) => {
                 self.gate.saw(*row);
-                let row = self.gate.row();
-                let request = lock::Request {
-                    repository: &self.name,
-                    caller: &caller.cluster,
-                    may_write: self.plan.writers.contains(&caller.cluster),
-                    writing: Writing::Once,
-                    mode: self.plan.mode,
-                };
-                match lock::admit(&row.lock, request) {
+                match self.ask(caller, Writing::Once) {
                     Verdict::Refuse(refusal) => self.refused(&refusal),
                     Verdict::Admit(_) | Verdict::Take | Verdict::Wait => {
                         Error::SlowDown(format!("The writer lock of repository '{}' moved during this write; try again.", self.name))

@@ -29,7 +29,7 @@ impl Door {
     /// `checksum` = the algorithm the client chose, and whether it covers the full object.
     pub async fn create_upload(&self, caller: &Caller, to: &Address, details: Details, checksum: Option<(Algorithm, bool)>) -> Result<MultipartUpload, Error> {
         let found = self.find(to)?;
-        let permit = found.open.permit(&self.state, caller, &to.key, &found.class).await?;
+        let permit = self.permit(&found, caller, &to.key).await?;
         let store_upload = found.open.store.begin_multipart(&permit, &to.key).await.map_err(|e| store_failed("begin an upload", &e))?;
         let upload = NewUpload {
             id: upload_id(),
@@ -51,7 +51,7 @@ impl Door {
             return Err(Error::InvalidArgument("Part number must be an integer between 1 and 10000, inclusive.".into()));
         }
         let found = self.find(to)?;
-        let permit = found.open.permit(&self.state, caller, &to.key, &found.class).await?;
+        let permit = self.permit(&found, caller, &to.key).await?;
         let known = self.own_upload(caller, &found, to, upload).await?;
         if let Some((algorithm, _)) = &known.checksum {
             body.compute = body.compute.or_else(|| Algorithm::parse(algorithm));
@@ -91,7 +91,7 @@ impl Door {
         condition: WriteCondition,
     ) -> Result<Written, Error> {
         let found = self.find(to)?;
-        let permit = found.open.permit(&self.state, caller, &to.key, &found.class).await?;
+        let permit = self.permit(&found, caller, &to.key).await?;
         let known = match self.own_upload(caller, &found, to, upload).await {
             Err(Error::NoSuchUpload) => return self.completed_before(&found, to, upload).await,
             other => other?,
@@ -128,7 +128,7 @@ impl Door {
 
     pub async fn abort(&self, caller: &Caller, to: &Address, upload: &str) -> Result<(), Error> {
         let found = self.find(to)?;
-        let permit = found.open.permit(&self.state, caller, &to.key, &found.class).await?;
+        let permit = self.permit(&found, caller, &to.key).await?;
         let known = self.own_upload(caller, &found, to, upload).await?;
         let _turn = found.open.turn(&to.key).await;
         if !self.state.drop_upload(&permit, upload).await.map_err(|e| found.open.write_failed(caller, e))? {

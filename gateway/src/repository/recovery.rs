@@ -6,22 +6,38 @@
 
 use std::collections::HashSet;
 
-use policies::lock::{self, Permit};
+use policies::identity::Cluster;
+use policies::lock::{self, Freeze, Lock, Permit};
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
-use super::reaper::settle_permit;
 use super::{Door, Error};
 use crate::state::{Intent, WriteError};
 
 impl Door {
-    /// Before anything listens: resolves open intents and removes uploads that nothing refers to.
+    /// Before anything listens: row and anchors agree, half-done hand-overs and open intents are brought to
+    /// their end, uploads that nothing refers to are removed. A repository whose store fails is frozen.
     pub async fn recover(&self) -> Result<(), Error> {
+        let mut swept = HashSet::new();
         for open in self.repositories.values() {
-            self.resolve_all(open).await?;
+            if matches!(open.gate.row().lock, Lock::Frozen { reason: Freeze::StoreUnreachable, .. }) {
+                continue;
+            }
+            let done = match self.resume_lock(open).await {
+                Ok(()) => self.resolve_all(open).await,
+                Err(e) => Err(Error::Unavailable(e.to_string())),
+            };
+            let done = match done {
+                Ok(()) if swept.insert(open.plan.store.clone()) => self.sweep_store_uploads(open).await,
+                other => other,
+            };
+            if let Err(e) = done {
+                tracing::error!(repository = %open.name, cause = %e, "frozen: what the last run left open could not be brought to an end");
+                open.gate.doubt(Freeze::StoreUnreachable);
+            }
         }
-        self.sweep_uploads().await
+        Ok(())
     }
 
     /// Ends every open intent of a repository. Idempotent.
@@ -68,30 +84,16 @@ impl Door {
     }
 
     /// Hidden uploads that neither an intent nor a client's multipart upload refers to are left over from a crash.
-    async fn sweep_uploads(&self) -> Result<(), Error> {
+    pub(super) async fn sweep_store_uploads(&self, open: &OpenRepository) -> Result<(), Error> {
         let mut known = HashSet::new();
-        for open in self.repositories.values() {
-            let uploads = self.state.store_uploads(open.id).await.map_err(|e| state_failed("list the uploads", &e))?;
-            known.extend(uploads);
+        for other in self.repositories.values().filter(|other| other.plan.store == open.plan.store) {
+            known.extend(self.state.store_uploads(other.id).await.map_err(|e| state_failed("list the uploads", &e))?);
         }
-        let mut swept = HashSet::new();
-        for open in self.repositories.values() {
-            if !swept.insert(open.plan.store.clone()) {
-                continue;
-            }
-            let Some(permit) = settle_permit(open) else {
-                continue;
-            };
-            let left = match open.store.uploads().await {
-                Ok(left) => left,
-                Err(e) => {
-                    tracing::warn!(store = %open.plan.store, cause = %e, "unfinished uploads cannot be listed now; they stay");
-                    continue;
-                }
-            };
-            for (key, upload) in left.into_iter().filter(|(_, upload)| !known.contains(upload)) {
-                open.store.abort(&permit, &key, &upload).await.map_err(|e| store_failed("remove an unfinished upload", &e))?;
-            }
+        let us = Cluster::new("snapgate");
+        let permit = lock::settle(&open.name, &us, open.gate.row().lock.epoch());
+        let left = open.store.uploads().await.map_err(|e| store_failed("list unfinished uploads", &e))?;
+        for (key, upload) in left.into_iter().filter(|(_, upload)| !known.contains(upload)) {
+            open.store.abort(&permit, &key, &upload).await.map_err(|e| store_failed("remove an unfinished upload", &e))?;
         }
         Ok(())
     }

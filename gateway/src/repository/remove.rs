@@ -53,7 +53,7 @@ impl Door {
         let found = self.find(&at)?;
         let free = found.class.writing() == Writing::Free;
         if pointer_stays(&found.class) {
-            return found.open.permit(&self.state, caller, &at.key, &found.class).await.map(|_| ());
+            return self.permit(&found, caller, &at.key).await.map(|_| ());
         }
         let removal = Removal {
             bucket: found.open.bucket_id,
@@ -69,7 +69,7 @@ impl Door {
             group.removals.push(removal);
             return Ok(());
         }
-        let permit = found.open.permit(&self.state, caller, &at.key, &found.class).await?;
+        let permit = self.permit(&found, caller, &at.key).await?;
         groups.insert(slot, Group { open: found.open, permit, positions: vec![position], removals: vec![removal] });
         Ok(())
     }

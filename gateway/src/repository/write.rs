@@ -15,10 +15,11 @@
 use std::sync::Arc;
 
 use policies::key::{Class, ObjectKey, Writing};
-use policies::lock::Permit;
+use policies::lock::{Freeze, Permit};
 
 use super::door::{Found, OpenRepository};
 use super::gate::state_failed;
+use super::incarnation;
 use super::ingest::{Ingested, ingest, store_failed};
 use super::{Address, Body, Caller, Door, Error, Refusal, WriteCondition, Written};
 use crate::state::{AnswerKey, Details, Kept, NewIntent, Object, Put, WriteError};
@@ -43,7 +44,7 @@ pub(super) struct Prepared {
 impl Door {
     pub async fn put(&self, caller: &Caller, to: &Address, body: Body, mut details: Details, condition: WriteCondition) -> Result<Written, Error> {
         let found = self.find(to)?;
-        let permit = found.open.permit(&self.state, caller, &to.key, &found.class).await?;
+        let permit = self.permit(&found, caller, &to.key).await?;
         let fenced = found.class.writing() != Writing::Once || !matches!(condition, WriteCondition::Always);
         let plan = Plan { size: body.size, fenced };
         let mut upload = found.open.store.begin(&permit, &to.key, plan).await.map_err(|e| store_failed("begin an upload", &e))?;
@@ -190,6 +191,10 @@ impl Door {
         answer: Option<AnswerKey>,
     ) -> Result<(Arc<str>, i64), Error> {
         let open = &found.open;
+        if let Err(e) = self.alone(found).await {
+            give_up(prepared.upload).await;
+            return Err(e);
+        }
         let journalled = found.class.writing() != Writing::Free;
         let mut put = new_row(open, &to.key, &prepared, journalled);
         put.replaces = current.as_ref().map(|c| c.sequence);
@@ -214,6 +219,20 @@ impl Door {
                 Err(e)
             }
         }
+    }
+
+    /// Before a root is committed: no other gateway has started on this store since this one did.
+    async fn alone(&self, found: &Found) -> Result<(), Error> {
+        let open = &found.open;
+        let (Class::Root(_), Some(ours)) = (&found.class, open.incarnation.get()) else {
+            return Ok(());
+        };
+        if !incarnation::superseded(open.store.as_ref(), *ours).await.map_err(|e| store_failed("look for another gateway", &e))? {
+            return Ok(());
+        }
+        tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");
+        open.gate.doubt(Freeze::OtherGateway);
+        Err(Error::SlowDown(format!("Repository '{}' is frozen: another gateway works on its store.", open.name)))
     }
 
     /// Older content is kept, then the new content gets the name.
@@ -367,7 +386,7 @@ fn new_row(open: &OpenRepository, key: &ObjectKey, prepared: &Prepared, journall
 fn answer_key(caller: &Caller, open: &OpenRepository, to: &Address, prepared: &Prepared) -> Option<AnswerKey> {
     caller.invocation.as_ref().map(|invocation| AnswerKey {
         cluster: caller.cluster.clone(),
-        operation: prepared.operation,
+        operation: prepared.operation.into(),
         bucket: open.bucket_id,
         key: to.key.clone(),
         invocation: invocation.to_string(),

@@ -5,8 +5,22 @@
 //! one is held; doubt freezes. A lock is handed over, never timed out: a cluster that snapshots once
 //! a day must not lose its repository at night.
 
-use crate::identity::{Cluster, Epoch, Repository};
+use crate::identity::{Cluster, Epoch, Handover, Repository};
 use crate::key::Writing;
+
+pub mod anchor;
+mod binding;
+pub mod handover;
+mod machine;
+mod refusal;
+mod resolve;
+mod resume;
+
+pub use binding::{Binding, OtherCluster, identity_binding};
+pub use machine::{Action, Denied, Effect, Event, Outcome, Patience, Step, step};
+pub use refusal::Refusal;
+pub use resolve::{Found, IntentFacts, Resolution, UploadFact, resolve};
+pub use resume::{Findings, resume};
 
 /// The state of one repository's lock, as the state database holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,8 +35,13 @@ pub enum Lock {
         holder: Cluster,
         next: Next,
     },
-    /// No intent of an epoch up to `epoch` is open; `next` follows once its anchor exists.
-    Fenced { epoch: Epoch, next: Next },
+    /// `next` follows once the anchor of `epoch + 1` exists with this hand-over in it. Unless it is a
+    /// recovery, no intent of an epoch up to `epoch` is open.
+    Fenced {
+        epoch: Epoch,
+        next: Next,
+        handover: Handover,
+    },
     /// Nothing is written; reads are served unless the store is unknown.
     Frozen { epoch: Epoch, reason: Freeze },
 }
@@ -33,6 +52,8 @@ pub enum Next {
     Hold(Cluster),
     Release,
     Freeze(String),
+    /// Rebuild the catalog from the store, under an epoch that fences every other gateway.
+    Recover,
 }
 
 /// Why a repository is frozen.
@@ -49,6 +70,15 @@ pub enum Freeze {
     OtherGateway,
     /// The store could not be reached at start.
     StoreUnreachable,
+    /// The state database knows an epoch whose anchor the store lacks: the store is older than the
+    /// database, or another one.
+    AnchorBehind { anchor: Epoch },
+    /// The store's anchors do not form one chain; the text says where.
+    AnchorBroken(String),
+    /// The store holds a root that came there past the gateway.
+    RootAppeared(String),
+    /// The catalog is being rebuilt from the store.
+    Recovering,
 }
 
 /// Who takes a vacant lock.
@@ -78,6 +108,29 @@ pub enum Term {
     Free,
     /// The gateway itself finishes or undoes what an earlier permit began (epochs up to this one).
     Settle(Epoch),
+}
+
+impl Lock {
+    /// The highest epoch that the lock knows to have been held.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Self::Vacant { epoch }
+            | Self::Held { epoch, .. }
+            | Self::Draining { epoch, .. }
+            | Self::Fenced { epoch, .. }
+            | Self::Frozen { epoch, .. } => *epoch,
+        }
+    }
+
+    /// Who may still finish or begin a write.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Cluster> {
+        match self {
+            Self::Held { holder, .. } | Self::Draining { holder, .. } => Some(holder),
+            Self::Vacant { .. } | Self::Fenced { .. } | Self::Frozen { .. } => None,
+        }
+    }
 }
 
 impl Permit {
@@ -118,30 +171,6 @@ pub enum Verdict {
     Refuse(Refusal),
 }
 
-/// Why a write is refused, with what a person needs to act on it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    NotAWriter {
-        repository: Repository,
-        caller: Cluster,
-        writers_hint: Option<Cluster>,
-    },
-    HeldByOther {
-        repository: Repository,
-        caller: Cluster,
-        holder: Cluster,
-        epoch: Epoch,
-    },
-    VacantManual {
-        repository: Repository,
-        caller: Cluster,
-    },
-    Frozen {
-        repository: Repository,
-        reason: Freeze,
-    },
-}
-
 /// May this caller write now?
 #[must_use]
 pub fn admit(lock: &Lock, request: Request<'_>) -> Verdict {
@@ -160,14 +189,10 @@ pub fn admit(lock: &Lock, request: Request<'_>) -> Verdict {
         })
     };
     if !may_write {
-        let holder = match lock {
-            Lock::Held { holder, .. } | Lock::Draining { holder, .. } => Some(holder.clone()),
-            Lock::Vacant { .. } | Lock::Fenced { .. } | Lock::Frozen { .. } => None,
-        };
         return Verdict::Refuse(Refusal::NotAWriter {
             repository: repository.clone(),
             caller: caller.clone(),
-            writers_hint: holder,
+            writers_hint: lock.holder().cloned(),
         });
     }
     match lock {
