@@ -36,8 +36,8 @@ pub use open::OpenError;
 use super::{
     Answer, AnswerKey, AuditEntry, AuditRecord, BucketId, Error, Intent, IntentId, JournalEntry,
     ListQuery, Listing, LockRow, Lookup, MultipartUpload, NewIntent, NewLock, NewUpload, Object,
-    PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow, Result, State,
-    Tombstone, UploadListing, UploadQuery, Usage, WriteError,
+    PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow, Result,
+    State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
 };
 use crate::stores::{Identity, UploadId};
 use lock::Leave;
