@@ -29,7 +29,7 @@ mod uploads;
 mod writer;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 pub use open::OpenError;
 
