@@ -102,10 +102,8 @@ impl Client {
 
     /// Returns when the service no longer knows the upload.
     pub(super) async fn abort_multipart(&self, name: &ObjectKey, upload: &str) -> Result<()> {
-        let key = Some(name.as_str());
-        let abort =
-            Call::new("AbortMultipartUpload", Method::DELETE, key).query(&[("uploadId", upload)]);
-        let look = Call::new("ListParts", Method::GET, key)
+        let abort = abort_call(name, upload);
+        let look = Call::new("ListParts", Method::GET, Some(name.as_str()))
             .query(&[("max-parts", "1"), ("uploadId", upload)]);
         let mut attempts = self.attempts(self.deadlines.step);
         loop {
@@ -181,6 +179,11 @@ impl Client {
         }
         Ok(Some((key, upload.to_owned())))
     }
+}
+
+pub(super) fn abort_call<'a>(name: &'a ObjectKey, upload: &str) -> Call<'a> {
+    Call::new("AbortMultipartUpload", Method::DELETE, Some(name.as_str()))
+        .query(&[("uploadId", upload)])
 }
 
 /// The result inside a 200, or the error that some services put there.
