@@ -18,7 +18,7 @@ use super::signer::{Key, Sent};
 use crate::config::check::{Readers, RepositoryPlan};
 use crate::frontend::{Credentials, Frontend, Limits, Settings};
 use crate::repository::{Door, OpenRepository};
-use crate::state::sqlite::Sqlite;
+use crate::state::sqlite::Database;
 use crate::state::{RepositoryIdentity, State};
 use crate::stores::Store;
 use crate::stores::directory::Directory;
@@ -50,7 +50,7 @@ impl Gateway {
 
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let state = Sqlite::open(&files.path().join("state.db")).unwrap();
+        let state = Database::open(&files.path().join("state.db")).unwrap();
         let state: Arc<dyn State> = Arc::new(state);
         let root = files.path().join("store");
         std::fs::create_dir(&root).unwrap();

@@ -6,15 +6,10 @@ use md5::{Digest as _, Md5};
 
 use super::client::Answer;
 use super::gateway::{A, B, Gateway};
-use super::signer::{Framing, Sent};
+use super::signer::{Framing, Sent, crc32};
 
 fn md5_hex(bytes: &[u8]) -> String {
     hex::encode(Md5::digest(bytes))
-}
-
-fn crc32(bytes: &[u8]) -> String {
-    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes);
-    BASE64_STANDARD.encode(&sum.to_be_bytes()[4..])
 }
 
 fn put(path: &str, body: &[u8]) -> Sent {
@@ -180,7 +175,7 @@ async fn a_large_blob_comes_in_parts() {
     gateway.ask(Sent::new("GET", path)).await.expect(404, "NoSuchKey");
     let complete = || Sent::new("POST", &format!("{path}?uploadId={id}")).body(document.as_str()).header("content-type", "text/plain");
     let done = gateway.ask(complete()).await.ok();
-    assert!(done.field("ETag").ends_with("-3&quot;"), "{}", done.text());
+    assert!(done.field("ETag").ends_with("-3\""), "{}", done.text());
     let again = gateway.ask(complete()).await.ok();
     assert_eq!(again.field("ETag"), done.field("ETag"));
     let whole = gateway.ask(Sent::new("GET", path)).await.ok();

@@ -1,5 +1,7 @@
 //! Signs requests and bodies as clients do, after AWS's description of Signature Version 4.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
@@ -62,6 +64,12 @@ impl Signed {
 
 pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// As in `x-amz-checksum-crc32`.
+pub fn crc32(bytes: &[u8]) -> String {
+    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes);
+    BASE64_STANDARD.encode(&sum.to_be_bytes()[4..])
 }
 
 pub fn hmac(key: &[u8], text: &str) -> [u8; 32] {
