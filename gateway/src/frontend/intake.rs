@@ -211,7 +211,10 @@ mod tests {
         assert!(tail(&[whole.as_bytes()]));
         assert!(tail(&[last.as_bytes()]));
         for split in 1..whole.len() {
-            assert!(tail(&[&whole.as_bytes()[..split], &whole.as_bytes()[split..]]));
+            assert!(tail(&[
+                &whole.as_bytes()[..split],
+                &whole.as_bytes()[split..]
+            ]));
         }
         let bytes: Vec<&[u8]> = whole.as_bytes().chunks(1).collect();
         assert!(tail(&bytes));

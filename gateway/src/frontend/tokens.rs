@@ -97,9 +97,18 @@ mod tests {
         assert_eq!(sealer.open(listing, &token).as_deref(), Some("p/ü/key"));
         let other = Bucket::new("other");
         let elsewhere = [
-            Listing { bucket: &other, ..listing },
-            Listing { prefix: "q/", ..listing },
-            Listing { delimiter: None, ..listing },
+            Listing {
+                bucket: &other,
+                ..listing
+            },
+            Listing {
+                prefix: "q/",
+                ..listing
+            },
+            Listing {
+                delimiter: None,
+                ..listing
+            },
         ];
         for listing in elsewhere {
             assert_eq!(sealer.open(listing, &token), None);

@@ -228,9 +228,15 @@ impl Client {
         })
     }
 
-    async fn attempt(&self, call: &Call<'_>, time: Duration) -> Result<Response<Incoming>, Failure> {
+    async fn attempt(
+        &self,
+        call: &Call<'_>,
+        time: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
         let hash = payload_hash(&call.body);
-        let request = self.request(call, Body::Whole(call.body.clone()), &hash).await?;
+        let request = self
+            .request(call, Body::Whole(call.body.clone()), &hash)
+            .await?;
         match timeout(time, self.http.request(request)).await {
             Ok(ended) => self.judge(ended).await,
             Err(_) => Err(Failure::Lost),
@@ -240,7 +246,10 @@ impl Client {
     async fn refusal(&self, response: Response<Incoming>) -> Failure {
         let status = response.status();
         let body = read_body(response.into_body(), LARGEST_ERROR, self.deadlines.idle).await;
-        let code = body.ok().and_then(|bytes| xml::error_code(&bytes)).unwrap_or_default();
+        let code = body
+            .ok()
+            .and_then(|bytes| xml::error_code(&bytes))
+            .unwrap_or_default();
         let refusal = Refusal { status, code };
         if refusal.distrusts_keys() {
             self.credentials.distrust();
@@ -427,5 +436,8 @@ fn tls(settings: &Settings) -> Result<rustls::ClientConfig, SettingsError> {
 }
 
 fn uses_tls(settings: &Settings) -> bool {
-    settings.endpoint.as_ref().is_none_or(|endpoint| endpoint.starts_with("https:"))
+    settings
+        .endpoint
+        .as_ref()
+        .is_none_or(|endpoint| endpoint.starts_with("https:"))
 }

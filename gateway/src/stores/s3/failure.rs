@@ -173,7 +173,9 @@ mod tests {
         assert!(matches!(error(400, "ExpiredToken"), Error::Denied));
         assert!(matches!(error(507, "XMinioStorageFull"), Error::Full));
         assert!(matches!(error(500, "InternalError"), Error::Failed(_)));
-        assert!(matches!(error(301, "PermanentRedirect"), Error::Failed(text) if text.contains("endpoint")));
+        assert!(
+            matches!(error(301, "PermanentRedirect"), Error::Failed(text) if text.contains("endpoint"))
+        );
         assert!(
             matches!(error(403, "RequestTimeTooSkewed"), Error::Failed(text) if text.contains("clock"))
         );

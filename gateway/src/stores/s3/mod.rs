@@ -87,7 +87,9 @@ impl S3Store {
     }
 
     fn abilities(&self) -> Abilities {
-        self.probed.get().map_or(UNPROBED, |probed| probed.abilities)
+        self.probed
+            .get()
+            .map_or(UNPROBED, |probed| probed.abilities)
     }
 }
 
@@ -103,7 +105,9 @@ fn storable(name: &ObjectKey) -> Result<()> {
 #[async_trait]
 impl Store for S3Store {
     fn capabilities(&self) -> &Capabilities {
-        self.probed.get().map_or(&UNKNOWN, |probed| &probed.capabilities)
+        self.probed
+            .get()
+            .map_or(&UNKNOWN, |probed| &probed.capabilities)
     }
 
     async fn begin(

@@ -34,13 +34,17 @@ impl Budget {
     pub(super) fn earn(&self) {
         if self.0.load(Ordering::Relaxed) < RESERVE {
             let more = |tokens: u32| Some((tokens + EARNED).min(RESERVE));
-            let _unchanged = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+            let _unchanged = self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         }
     }
 
     fn spend(&self) -> bool {
         let less = |tokens: u32| tokens.checked_sub(COST);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok()
     }
 }
 
@@ -119,6 +123,10 @@ mod tests {
         for _ in 0..COST {
             budget.earn();
         }
-        assert!(Attempts::new(&budget, Duration::from_secs(60)).again().await);
+        assert!(
+            Attempts::new(&budget, Duration::from_secs(60))
+                .again()
+                .await
+        );
     }
 }

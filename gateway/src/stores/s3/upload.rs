@@ -25,7 +25,9 @@ use super::multipart::backend_id;
 use super::names;
 use super::probe::Abilities;
 use super::put::{Place, Put};
-use crate::stores::{Error, Identity, Plan, Publish, Published, Result, StoredPart, Upload, UploadId};
+use crate::stores::{
+    Error, Identity, Plan, Publish, Published, Result, StoredPart, Upload, UploadId,
+};
 
 pub(super) const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const ANY: HeaderValue = HeaderValue::from_static("*");
@@ -79,7 +81,9 @@ impl Plain {
             if abilities.create_only {
                 place.headers.push((IF_NONE_MATCH, ANY));
             }
-            place.headers.push((HeaderName::from_static(MARKER), value(&marker)?));
+            place
+                .headers
+                .push((HeaderName::from_static(MARKER), value(&marker)?));
         }
         Ok(Self {
             id: UploadId(format!("put:{marker}").into()),
@@ -105,7 +109,8 @@ impl Upload for Plain {
         let streamed = self.put.is_streamed();
         match mode {
             Publish::Replace if streamed => {
-                let text = "an unfenced upload of this size can only be created; to replace, fence it";
+                let text =
+                    "an unfenced upload of this size can only be created; to replace, fence it";
                 return Err(Error::Failed(text.into()));
             }
             Publish::CreateOnly | Publish::Replace => {}
@@ -388,7 +393,9 @@ impl Upload for OnePart {
             PartWay::Unannounced(chunks, size) => {
                 *size += bytes.len() as u64;
                 if *size > LARGEST_UNANNOUNCED {
-                    return Err(Error::Failed("a part of this size must be announced".into()));
+                    return Err(Error::Failed(
+                        "a part of this size must be announced".into(),
+                    ));
                 }
                 chunks.push(bytes);
                 Ok(())
