@@ -20,6 +20,7 @@ use crate::repository::{Door, OpenRepository, adoption, incarnation, reaper};
 use crate::state::sqlite::Database;
 use crate::state::{RepositoryIdentity, State};
 use crate::stores::directory::Directory;
+use crate::stores::s3::S3Store;
 use crate::stores::{self, Store};
 use crate::{telemetry, tls};
 
@@ -97,7 +98,11 @@ pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store
 async fn open_store(store: &StorePlan) -> stores::Result<Arc<dyn Store>> {
     Ok(match &store.url {
         StoreUrl::Directory(path) => Arc::new(Directory::open(path.clone()).await?),
-        StoreUrl::S3(_) => return Err(stores::Error::Failed("not yet".into())),
+        StoreUrl::S3(settings) => {
+            let store = S3Store::open(settings).map_err(|e| stores::Error::Failed(e.to_string().into()))?;
+            store.probe().await?;
+            Arc::new(store)
+        }
     })
 }
 

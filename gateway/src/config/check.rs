@@ -12,6 +12,7 @@ use policies::lock::Mode;
 use super::settings::{self, LockMode, Settings};
 use super::{Error, Secret, Source, secret, units};
 use crate::frontend::limits::Limits;
+use crate::stores::s3;
 
 /// Everything the program builds from.
 #[derive(Debug)]
@@ -57,19 +58,7 @@ pub struct StorePlan {
 #[derive(Debug, Clone)]
 pub enum StoreUrl {
     Directory(PathBuf),
-    S3(Box<S3Url>),
-}
-
-#[derive(Debug, Clone)]
-pub struct S3Url {
-    pub bucket: String,
-    /// Without slashes at its ends; may be empty.
-    pub prefix: String,
-    pub endpoint: Option<String>,
-    pub region: String,
-    pub credentials: Option<(String, Secret)>,
-    pub virtual_hosted: bool,
-    pub ca_file: Option<PathBuf>,
+    S3(Box<s3::Settings>),
 }
 
 #[derive(Debug, Clone)]
@@ -227,49 +216,34 @@ fn store_url(file: &Path, folder: &Path, at: &str, store: settings::Store) -> Re
     match scheme {
         "file" if rest.is_empty() => Err(Error::new(file, key, "names no directory", "use file:///path")),
         "file" => Ok(StoreUrl::Directory(folder.join(rest))),
-        "s3" => s3_url(file, folder, at, rest, store).map(|u| StoreUrl::S3(Box::new(u))),
+        "s3" => s3_settings(file, folder, at, store).map(|s| StoreUrl::S3(Box::new(s))),
         "az" | "gs" | "hdfs" => Err(Error::new(file, key, format!("{scheme}:// stores are not built yet"), "use file:///path or s3://bucket/prefix")),
         other => Err(Error::new(file, key, format!("'{other}' is not a known kind of store"), "use file:///path or s3://bucket/prefix")),
     }
 }
 
-fn s3_url(file: &Path, folder: &Path, at: &str, rest: &str, store: settings::Store) -> Result<S3Url, Error> {
-    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    if bucket.is_empty() {
-        return Err(Error::new(file, format!("{at}.url"), "names no bucket", "use s3://bucket/prefix"));
-    }
-    if let Some(endpoint) = &store.endpoint {
-        endpoint_allowed(file, at, endpoint, store.allow_link_local)?;
-    }
+/// The store's own settings; whatever else is wrong with them it says itself when it is opened.
+fn s3_settings(file: &Path, folder: &Path, at: &str, store: settings::Store) -> Result<s3::Settings, Error> {
     let credentials = match store.credentials {
         Some(pair) => {
-            let secret = secret::read(file, &format!("{at}.credentials.secret_file"), &folder.join(pair.secret_file))?;
-            Some((pair.id, secret))
+            let secret_file = folder.join(pair.secret_file);
+            secret::owned_by_us_alone(file, &format!("{at}.credentials.secret_file"), &secret_file)?;
+            Some(s3::CredentialSettings { id: pair.id, secret_file })
         }
         None => None,
     };
-    Ok(S3Url {
-        bucket: bucket.to_owned(),
-        prefix: prefix.trim_matches('/').to_owned(),
-        endpoint: store.endpoint.map(|e| e.trim_end_matches('/').to_owned()),
+    let settings = s3::Settings {
+        url: store.url,
+        endpoint: store.endpoint,
         region: store.region.unwrap_or_else(|| "us-east-1".into()),
         credentials,
-        virtual_hosted: store.virtual_hosted,
         ca_file: store.ca_file.map(|p| folder.join(p)),
-    })
-}
-
-fn endpoint_allowed(file: &Path, at: &str, endpoint: &str, allow_link_local: bool) -> Result<(), Error> {
-    let key = format!("{at}.endpoint");
-    let uri: http::Uri = endpoint.parse().map_err(|_| Error::new(file, &*key, format!("'{endpoint}' is not a URL"), "use https://host:port"))?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-        return Err(Error::new(file, key, format!("'{endpoint}' is not an http or https URL"), "use https://host:port"));
-    }
-    let host = uri.host().unwrap_or_default();
-    if host.starts_with("169.254.") && !allow_link_local {
-        return Err(Error::new(file, key, "is a link-local address (instance metadata lives there)", "name the real endpoint, or set allow_link_local = true"));
-    }
-    Ok(())
+        virtual_hosted: store.virtual_hosted,
+        allow_link_local: store.allow_link_local,
+        ..s3::Settings::default()
+    };
+    s3::S3Store::open(&settings).map_err(|e| Error::new(file, at, e.to_string(), "correct it"))?;
+    Ok(settings)
 }
 
 fn repositories(

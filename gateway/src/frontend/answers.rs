@@ -228,14 +228,13 @@ impl From<&Error> for Answer {
             ),
             Error::InvalidArgument(_) => told(StatusCode::BAD_REQUEST, "InvalidArgument"),
             Error::Body(body) => body.into(),
-            Error::SlowDown(_) => Self::busy(),
+            Error::SlowDown(_) => Self {
+                retry_after: Some(1),
+                ..told(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")
+            },
             Error::Unavailable(_) => Self {
                 retry_after: Some(1),
-                ..Self::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "ServiceUnavailable",
-                    "The storage behind the gateway cannot be used at the moment; nothing was changed. Please try again.",
-                )
+                ..told(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")
             },
         }
     }
@@ -282,7 +281,14 @@ impl From<&BodyError> for Answer {
                 "RequestTimeout",
                 "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed.",
             ),
-            BodyError::SourceFailed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", sentence(error)),
+            BodyError::SourceFailed => Self {
+                retry_after: Some(1),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "ServiceUnavailable",
+                    sentence(error),
+                )
+            },
             BodyError::Gone => bad("IncompleteBody"),
             BodyError::BadMd5 => Self::new(
                 StatusCode::BAD_REQUEST,

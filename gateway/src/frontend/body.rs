@@ -17,17 +17,15 @@ use crate::repository::{Body, BodyError, Expected};
 #[must_use]
 pub fn body(blob: StreamingBlob, upload: &Upload, trailing: Option<TrailingHeaders>) -> Body {
     let announced = upload.announced;
-    let trailer: Option<Box<dyn FnOnce() -> Result<Vec<Expected>, BodyError> + Send>> =
-        match trailing {
-            Some(headers) => Some(Box::new(move || read_trailer(announced, &headers))),
-            None => None,
-        };
     Body {
         bytes: blob
             .map(|item| item.map_err(|e| meaning(&*e)))
             .boxed(),
         size: upload.size,
-        trailer,
+        trailer: match trailing {
+            Some(headers) => Some(Box::new(move || read_trailer(announced, &headers))),
+            None => None,
+        },
         md5: upload.md5,
         expected: upload.expected.iter().cloned().collect(),
         compute: upload.compute,

@@ -182,14 +182,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
         if self.writing.is_none() {
             arm(&mut self.writing, self.clocks.write);
         }
-        let late = self.writing.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
-        if late {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client does not take its answer",
-            )));
+        if let Some(sleep) = &mut self.writing {
+            ready!(sleep.as_mut().poll(cx));
         }
-        Poll::Pending
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client does not take its answer",
+        )))
     }
 
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -32,6 +32,8 @@ pub mod service;
 pub mod tokens;
 mod verifier;
 
+#[cfg(test)]
+mod tests;
 
 pub use limits::Limits;
 

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Task, Poll};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
@@ -31,6 +31,7 @@ use super::limits::Limits;
 use super::precheck::{self, Checked, Framing, Payload, Rules, Target};
 use super::request::Context;
 use crate::repository::Door;
+use crate::telemetry::clock;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
@@ -108,7 +109,7 @@ impl Service {
     ) -> Result<HttpResponse, Answer> {
         let (head, incoming) = request.into_parts();
         let checked =
-            precheck::check(&self.rules, &head.method, &head.uri, &head.headers, now())
+            precheck::check(&self.rules, &head.method, &head.uri, &head.headers, clock::now_ms() / 1000)
                 .map_err(|rejection| Answer::from(&rejection))?;
         if let Target::Object(address) = &checked.target {
             entry.repository = self.door.repository_of(address);
@@ -242,11 +243,6 @@ fn request_id() -> Arc<str> {
         random >>= 5;
     }
     String::from_utf8_lossy(&id).into()
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// The body of an answer; it closes the request's entry in the log when it ends.

@@ -44,9 +44,9 @@ pub async fn location(
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
     admit(operations, &Asked::of(&request)?)?;
     let region = region(operations);
-    let constraint = (region != DEFAULT_REGION).then(|| region.to_owned().into());
+    let constraint = (region != DEFAULT_REGION).then(|| region.to_owned());
     Ok(S3Response::new(GetBucketLocationOutput {
-        location_constraint: constraint.map(|c: String| BucketLocationConstraint::from(c)),
+        location_constraint: constraint.map(BucketLocationConstraint::from),
     }))
 }
 

@@ -78,7 +78,7 @@ fn parts(details: &Details, after: i32, limit: usize) -> GetObjectAttributesPart
                 size: Some(signed(part.size)),
                 ..ObjectPart::default()
             };
-            set_checksums!(told, &part.checksum);
+            set_checksums!(told, part.checksum.iter());
             told
         })
         .collect();

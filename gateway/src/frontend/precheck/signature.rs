@@ -165,13 +165,11 @@ fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), Rejection
     if !host {
         return Err(Rejection::SignedHeaders("host must be signed"));
     }
-    let present = || headers.keys().filter(|name| counts(name.as_str()));
+    let present = || headers.keys().map(http::HeaderName::as_str).filter(|name| counts(name));
     if present().count() == signed_amz {
         return Ok(());
     }
-    let unsigned = present()
-        .map(http::HeaderName::as_str)
-        .filter(|name| !list.split(';').any(|signed| signed == *name));
+    let unsigned = present().filter(|name| !list.split(';').any(|signed| signed == *name));
     Err(Rejection::HeaderNotSigned(
         unsigned.collect::<Vec<_>>().join(", "),
     ))
