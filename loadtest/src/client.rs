@@ -264,3 +264,114 @@ fn content_md5(bytes: &[u8]) -> String {
     use md5::Digest as _;
     base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// A server that gives one answer; returns what it was asked.
+    async fn asked(
+        answer: &'static str,
+        signing: Signing,
+        call: Call<'_>,
+    ) -> (Result<Answer, Error>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Arc::new(Target {
+            address: listener.local_addr().unwrap(),
+            bucket: "bucket".into(),
+            prefix: String::new(),
+            access: "access".into(),
+            secret: "secret".into(),
+            signing,
+        });
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while memchr::memmem::find(&request, b"\r\n\r\n").is_none() {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Takes the rest, so that the client is not cut off while it writes.
+            stream.shutdown().await.unwrap();
+            while stream.read_buf(&mut request).await.unwrap() > 0 {}
+            String::from_utf8_lossy(&request).into_owned()
+        });
+        let mut connection = Connection::open(target).await.unwrap();
+        let answer = connection.call(call).await;
+        drop(connection);
+        (answer, server.await.unwrap())
+    }
+
+    fn get(key: &str) -> Call<'_> {
+        Call {
+            method: Method::GET,
+            key: Some(key),
+            query: &[],
+            content: Content::None,
+        }
+    }
+
+    fn put<'a>(key: &'a str, size: usize) -> Call<'a> {
+        Call {
+            method: Method::PUT,
+            key: Some(key),
+            query: &[],
+            content: Content::Payload(Arc::new(Payload::new(vec![7; size].into()))),
+        }
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+    #[tokio::test]
+    async fn an_object_is_counted_and_dropped() {
+        let response = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\netag: \"x\"\r\n\r\nhello";
+        let (answer, request) = asked(response, Signing::Unsigned, get("a b/__x-y_z")).await;
+        let answer = answer.unwrap();
+        assert_eq!((answer.length, answer.body.len()), (5, 0));
+        assert_eq!(answer.etag.as_deref(), Some("\"x\""));
+        assert!(
+            request.starts_with("GET /bucket/a%20b/__x-y_z HTTP/1.1\r\n"),
+            "{request}"
+        );
+    }
+
+    #[tokio::test]
+    async fn another_status_is_a_refusal_with_the_servers_words() {
+        let response = "HTTP/1.1 403 Forbidden\r\ncontent-length: 6\r\n\r\nlocked";
+        let (answer, _) = asked(response, Signing::Unsigned, get("k")).await;
+        assert!(answer.unwrap_err().to_string().ends_with("locked"));
+    }
+
+    #[tokio::test]
+    async fn a_200_with_an_error_inside_is_a_refusal() {
+        let response = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n<Error></Error>";
+        let call = Call {
+            method: Method::POST,
+            key: None,
+            query: &[("delete", "")],
+            content: Content::Document(Bytes::from_static(b"<Delete/>")),
+        };
+        let (answer, request) = asked(response, Signing::Unsigned, call).await;
+        assert!(matches!(answer, Err(Error::Refused { .. })));
+        assert!(request.starts_with("POST /bucket?delete= "), "{request}");
+        assert!(request.contains("content-md5: "), "{request}");
+    }
+
+    #[tokio::test]
+    async fn a_body_goes_out_as_it_was_signed() {
+        let (_, plain) = asked(OK, Signing::Unsigned, put("k", 9)).await;
+        assert!(plain.contains("x-amz-content-sha256: UNSIGNED-PAYLOAD\r\n"));
+        assert!(plain.contains("content-length: 9\r\n"), "{plain}");
+        let (_, chunked) = asked(OK, Signing::Chunked, put("k", 9)).await;
+        for line in [
+            "x-amz-content-sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD\r\n",
+            "content-encoding: aws-chunked\r\n",
+            "x-amz-decoded-content-length: 9\r\n",
+            "SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-decoded-content-length,",
+        ] {
+            assert!(chunked.contains(line), "{line}: {chunked}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! with each round, so that a slow minute of the machine falls on all of them. A contender that fails a row
 //! has no figure there and its error is in the report; the others go on.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -77,8 +77,12 @@ pub fn choose(disk: bool, names: &[String]) -> Result<Vec<Contest>, String> {
     names.iter().map(find).collect()
 }
 
-/// Runs all of `plan`; servers of one stage are stopped before those of the next start.
-pub async fn compare(grounds: &Grounds, plan: &Plan) -> Result<Report, Error> {
+/// Runs all of `plan` and hands each outcome to `done` when it is there; servers of one stage are stopped before those of the next start.
+pub async fn compare(
+    grounds: &Grounds,
+    plan: &Plan,
+    done: impl Fn(&Outcome),
+) -> Result<Report, Error> {
     let mut report = Report::default();
     let (hops, stores): (Vec<Contest>, Vec<Contest>) = plan
         .contests
@@ -90,7 +94,7 @@ pub async fn compare(grounds: &Grounds, plan: &Plan) -> Result<Report, Error> {
             contenders.push(grounds.store(*peer, SERVER_CORE).await?);
         }
         for contest in &stores {
-            report.add(contest, run(contest, &contenders, plan).await);
+            done(report.add(contest, run(contest, &contenders, plan).await));
         }
         if stores.iter().any(|contest| contest.stage == Stage::Disk) {
             for contender in &contenders {
@@ -110,7 +114,7 @@ pub async fn compare(grounds: &Grounds, plan: &Plan) -> Result<Report, Error> {
             }
         }
         for contest in &hops {
-            report.add(contest, run(contest, &contenders, plan).await);
+            done(report.add(contest, run(contest, &contenders, plan).await));
         }
     }
     Ok(report)
@@ -171,7 +175,7 @@ async fn run(contest: &Contest, contenders: &[Contender], plan: &Plan) -> Vec<Re
 }
 
 impl Report {
-    fn add(&mut self, contest: &Contest, contenders: Vec<Record>) {
+    fn add(&mut self, contest: &Contest, contenders: Vec<Record>) -> &Outcome {
         let medians: Vec<(&'static str, Figures)> = contenders
             .iter()
             .filter(|record| record.error.is_none())
@@ -180,14 +184,12 @@ impl Report {
         for bar in contest.bars {
             self.verdicts.push(bar.judge(contest.name, &medians));
         }
-        let outcome = Outcome {
+        self.results.push_mut(Outcome {
             contest: contest.name,
             stage: contest.stage,
             connections: contest.connections,
             contenders,
-        };
-        eprintln!("{}", crate::report::outcome(&outcome));
-        self.results.push(outcome);
+        })
     }
 }
 
@@ -223,24 +225,16 @@ pub fn median(rounds: &[Figures]) -> Option<Figures> {
     })
 }
 
-/// What a program says its version is, on one line.
-pub fn version(program: &Path, argument: &str) -> String {
-    let output = std::process::Command::new(program).arg(argument).output();
-    output.map_or_else(
-        |error| error.to_string(),
-        |output| {
-            let text = [output.stdout, output.stderr].concat();
-            let text = String::from_utf8_lossy(&text);
-            text.lines().next().unwrap_or_default().trim().to_owned()
-        },
-    )
-}
-
 /// Programs and versions of a comparison.
 pub fn versions(grounds: &Grounds) -> Vec<(String, String)> {
     let peer = |name: &str, argument: &str| {
-        let program: PathBuf = process::program(&grounds.cache, name);
-        (name.to_owned(), version(&program, argument))
+        // Programs that were built from a module say nothing of its version: the cache notes it beside them.
+        let noted = std::fs::read_to_string(grounds.cache.join(format!("{name}.from")));
+        let version = noted.map_or_else(
+            |_| version(&process::program(&grounds.cache, name), argument),
+            |noted| noted.trim().to_owned(),
+        );
+        (name.to_owned(), version)
     };
     vec![
         (
@@ -252,6 +246,19 @@ pub fn versions(grounds: &Grounds) -> Vec<(String, String)> {
         peer("rclone", "version"),
         peer("nginx", "-v"),
     ]
+}
+
+/// What a program says its version is, on one line.
+fn version(program: &Path, argument: &str) -> String {
+    let output = std::process::Command::new(program).arg(argument).output();
+    output.map_or_else(
+        |error| error.to_string(),
+        |output| {
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&text);
+            text.lines().next().unwrap_or_default().trim().to_owned()
+        },
+    )
 }
 
 /// Whether this program was the bottleneck.

@@ -259,7 +259,12 @@ async fn compare(compare: Compare) -> Outcome {
         seconds: compare.common.seconds,
         rounds: compare.rounds,
     };
-    let report = compare::compare(&grounds, &plan).await?;
+    let report = compare::compare(&grounds, &plan, |outcome| {
+        if !compare.common.json {
+            println!("{}", report::outcome(outcome));
+        }
+    })
+    .await?;
     let versions = compare::versions(&grounds);
     if compare.common.json {
         let versions: serde_json::Map<_, _> = versions
@@ -269,7 +274,7 @@ async fn compare(compare: Compare) -> Outcome {
         let document = json!({ "versions": versions, "report": report });
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        println!("{}", report::report(&report));
+        println!("{}", report::summary(&report));
         for (name, version) in versions {
             println!("{name}: {version}");
         }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::client::{Connection, Error, Target};
 use crate::payload::Payloads;
-use crate::process::Processes;
+use crate::process::{Processes, own_cpu};
 use crate::work::{self, Stock, Work, Worker};
 
 /// Scratch space is memory: a measurement stops when it has written so much.
@@ -230,7 +230,7 @@ struct Meter {
 impl Meter {
     fn read(server: Option<Processes>) -> Self {
         Self {
-            client: Processes::this().cpu(),
+            client: own_cpu(),
             server: server.map(Processes::cpu).unwrap_or_default(),
             at: Instant::now(),
         }

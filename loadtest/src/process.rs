@@ -107,10 +107,6 @@ pub fn free_port() -> io::Result<SocketAddr> {
 pub struct Processes(pub u32);
 
 impl Processes {
-    pub fn this() -> Self {
-        Self(std::process::id())
-    }
-
     /// User and system time so far, of all of them and of children that have ended.
     pub fn cpu(self) -> Duration {
         let ticks: u64 = self
@@ -171,9 +167,17 @@ impl Processes {
     }
 }
 
+/// User and system time of this program alone: the servers are its children.
+pub fn own_cpu() -> Duration {
+    let ticks = stat(std::process::id()).map_or(0, |stat| stat.own_ticks);
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
 struct Stat {
     pid: u32,
     parent: u32,
+    own_ticks: u64,
+    /// Those of children that have ended included.
     ticks: u64,
 }
 
@@ -187,6 +191,7 @@ fn stat(pid: u32) -> Option<Stat> {
         pid,
         parent: fields.get(1)?.parse().ok()?,
         // utime, stime and those of children that were waited for: fields 14-17 of proc_pid_stat(5).
+        own_ticks: (11..13).filter_map(number).sum(),
         ticks: (11..15).filter_map(number).sum(),
     })
 }
@@ -219,20 +224,24 @@ pub fn program(cache: &Path, name: &str) -> PathBuf {
 mod tests {
     use super::*;
 
+    fn this() -> Processes {
+        Processes(std::process::id())
+    }
+
     #[test]
     fn cpu_time_of_a_busy_process_grows() {
-        let before = Processes::this().cpu();
+        let before = (this().cpu(), own_cpu());
         let begun = Instant::now();
         let mut sum = 0_u64;
         while begun.elapsed() < Duration::from_millis(300) {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
-        assert!(Processes::this().cpu() > before);
+        assert!(this().cpu() > before.0 && own_cpu() > before.1);
     }
 
     #[test]
     fn the_peak_is_forgotten_and_found_again() {
-        let this = Processes::this();
+        let this = this();
         drop(std::hint::black_box(vec![1_u8; 64 << 20]));
         this.forget_peak();
         let low = this.peak();
@@ -244,7 +253,7 @@ mod tests {
     #[test]
     fn children_are_counted() {
         let mut child = Command::new("sleep").arg("30").spawn().unwrap();
-        let all = Processes::this().all();
+        let all = this().all();
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(all.contains(&child.id()));

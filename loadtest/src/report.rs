@@ -105,12 +105,9 @@ pub fn outcome(outcome: &Outcome) -> String {
     text
 }
 
-pub fn report(report: &Report) -> String {
+/// What there is to say when all is measured.
+pub fn summary(report: &Report) -> String {
     let mut text = String::new();
-    for result in &report.results {
-        text.push_str(&outcome(result));
-        text.push('\n');
-    }
     if !report.syncs.is_empty() {
         text.push_str(&syncs(&report.syncs));
         text.push_str("\n\n");
