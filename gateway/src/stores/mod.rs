@@ -17,6 +17,7 @@ use policies::lock::Permit;
 
 pub mod directory;
 pub mod s3;
+pub mod unreachable;
 
 #[cfg(test)]
 mod conformance;
