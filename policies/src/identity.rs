@@ -50,6 +50,11 @@ name! {
     /// The configured name of a store: where bytes rest.
     StoreName
 }
+name! {
+    /// One hand-over: random, made once, kept in the lock row and in the anchor, so that an anchor found
+    /// after a crash or a lost answer tells whose it is.
+    Handover
+}
 
 /// The term of one writer of a repository. Minted once in history, only grows. 0 = nobody ever wrote.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

@@ -9,7 +9,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::identity::{Bucket, Repository};
+mod class;
+mod layout;
+
+pub use class::{Class, Shard, ShardGeneration, Writing};
+pub use layout::{Configured, InvalidLayout, Layout, Place};
 
 /// The gateway's own objects in a store lie below this prefix; clients neither see nor touch it.
 pub const RESERVED: &str = ".snapgate/";
@@ -62,144 +66,3 @@ impl fmt::Debug for ObjectKey {
         write!(f, "{:?}", &*self.0)
     }
 }
-
-/// One shard's directory: the index id and the shard number, wherever its path type puts it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Shard {
-    pub index: Arc<str>,
-    pub number: u32,
-}
-
-/// The part an object plays in its repository.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Class {
-    /// `index-N`: the commit point.
-    Root(u64),
-    /// `index.latest`
-    Pointer,
-    /// `index`: the list of snapshots of 1.x and 2.x.
-    LegacyList,
-    /// `incompatible-snapshots`
-    Incompatible,
-    /// `snap-<uuid>.dat` at the root level.
-    SnapshotInfo(Arc<str>),
-    /// `meta-<uuid>.dat` at the root level.
-    GlobalMetadata(Arc<str>),
-    /// `snapshot-<name>` and `metadata-<name>` of 1.x.
-    LegacySnapshot,
-    /// `pending-*`: written, copied to its name and deleted by 2.x to 6.1.
-    Pending,
-    /// `tests-*`: registering and verifying.
-    Registration,
-    /// `temp-analysis-*`
-    Analysis,
-    /// `snapshot_shard_paths/*` and `snapshot_path_*` of OpenSearch.
-    ShardPaths,
-    /// `indices/<index>/meta-<id>.dat`
-    IndexMetadata { index: Arc<str>, id: Arc<str> },
-    /// A data blob or one of its parts; `blob` is the name without `.partN`.
-    Data {
-        shard: Shard,
-        blob: Arc<str>,
-        part: Option<u32>,
-    },
-    /// Shard level `index-<generation>`.
-    ShardIndex {
-        shard: Shard,
-        generation: ShardGeneration,
-    },
-    /// Shard level `snap-<uuid>.dat`; `shallow-snap-<uuid>.dat` has its data in another repository.
-    ShardSnapshot {
-        shard: Shard,
-        uuid: Arc<str>,
-        shallow: bool,
-    },
-    /// Shard level `snapshot-<name>` of 1.x.
-    LegacyShardSnapshot { shard: Shard },
-    /// Of no known kind: plain S3 rules, kept and mirrored.
-    Unknown,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ShardGeneration {
-    Number(u64),
-    Uuid(Arc<str>),
-}
-
-/// How a class may be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Writing {
-    /// The name is used once; its content never changes.
-    Once,
-    /// Bytes under the name may change, or the name commits something: written under an intent.
-    Commit,
-    /// Registration and analysis: plain S3 rules, not guarded, not mirrored.
-    Free,
-}
-
-impl Class {
-    #[must_use]
-    pub fn writing(&self) -> Writing {
-        match self {
-            Self::Registration | Self::Analysis => Writing::Free,
-            Self::Data { blob, .. } if !is_reused_name(blob) => Writing::Once,
-            Self::ShardIndex {
-                generation: ShardGeneration::Uuid(_),
-                ..
-            } => Writing::Once,
-            Self::Root(_)
-            | Self::Pointer
-            | Self::LegacyList
-            | Self::Incompatible
-            | Self::SnapshotInfo(_)
-            | Self::GlobalMetadata(_)
-            | Self::LegacySnapshot
-            | Self::Pending
-            | Self::ShardPaths
-            | Self::IndexMetadata { .. }
-            | Self::Data { .. }
-            | Self::ShardIndex { .. }
-            | Self::ShardSnapshot { .. }
-            | Self::LegacyShardSnapshot { .. }
-            | Self::Unknown => Writing::Commit,
-        }
-    }
-
-    /// The label of metrics and logs.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Root(_) => "root",
-            Self::Pointer => "pointer",
-            Self::LegacyList => "legacy_list",
-            Self::Incompatible => "incompatible",
-            Self::SnapshotInfo(_) => "snapshot_info",
-            Self::GlobalMetadata(_) => "global_metadata",
-            Self::LegacySnapshot => "legacy_snapshot",
-            Self::Pending => "pending",
-            Self::Registration => "registration",
-            Self::Analysis => "analysis",
-            Self::ShardPaths => "shard_paths",
-            Self::IndexMetadata { .. } => "index_metadata",
-            Self::Data { .. } => "data",
-            Self::ShardIndex { .. } => "shard_index",
-            Self::ShardSnapshot { .. } => "shard_snapshot",
-            Self::LegacyShardSnapshot { .. } => "legacy_shard_snapshot",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// Names `__<base36 number>` of writers before UUID naming are used again with other content;
-/// a UUID is 20 or 22 characters long, a number in base 36 of 64 bits at most 13.
-fn is_reused_name(blob: &str) -> bool {
-    blob.strip_prefix("__").is_some_and(|name| {
-        name.len() <= 13
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
-    })
-}
-
-#[cfg(test)]
-mod tests {}

@@ -7,6 +7,25 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub mod adoption;
+mod copy;
+mod door;
+mod gate;
+mod guarding;
+pub mod handover;
+pub mod incarnation;
+mod ingest;
+mod list;
+mod multipart;
+mod own;
+mod read;
+pub mod reaper;
+mod recovery;
+mod remove;
+mod write;
+
+pub use door::{Door, OpenRepository};
+
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use policies::identity::{Bucket, Cluster};
@@ -70,6 +89,8 @@ pub enum BodyError {
     TooLarge,
     #[error("the body came too slowly")]
     TooSlow,
+    #[error("the source of the copy could not be read to its end")]
+    SourceFailed,
     #[error("the client went away")]
     Gone,
     #[error("Content-MD5 does not match the body")]
@@ -216,8 +237,18 @@ pub enum Refusal {
         "A presigned URL cannot write '{key}': it could be replayed for days; sign the request's headers instead."
     )]
     PresignedCommit { key: ObjectKey },
-    #[error("{0}")]
-    Guard(String),
+    #[error("The upload to '{key}' was begun by '{owner}'; '{caller}' may not touch it.")]
+    ForeignUpload {
+        key: ObjectKey,
+        owner: Cluster,
+        caller: Cluster,
+    },
+    /// What `policies::guard` says.
+    #[error("{sentence}")]
+    Guard {
+        label: &'static str,
+        sentence: String,
+    },
 }
 
 impl Refusal {
@@ -231,148 +262,22 @@ impl Refusal {
             Self::NestedRoot { .. } => "nested_root",
             Self::Reserved => "reserved",
             Self::PresignedCommit { .. } => "presigned_commit",
-            Self::Guard(_) => "guard",
+            Self::ForeignUpload { .. } => "foreign_upload",
+            Self::Guard { label, .. } => label,
         }
     }
 }
 
-/// The door. One per process, shared by all fronts.
-#[derive(Debug)]
-pub struct Door {}
+impl From<policies::key::InvalidKey> for Error {
+    fn from(e: policies::key::InvalidKey) -> Self {
+        Self::InvalidArgument(e.to_string())
+    }
+}
 
-#[allow(unused_variables, clippy::unimplemented, clippy::unused_async)]
-impl Door {
-    /// Buckets that the caller may read, in order.
-    pub fn buckets(&self, caller: &Caller) -> Vec<Bucket> {
-        unimplemented!()
-    }
-    pub fn head_bucket(&self, caller: &Caller, bucket: &Bucket) -> Result<(), Error> {
-        unimplemented!()
-    }
-    /// Everything that can be refused before the first byte of a body: call it before the body is polled
-    /// (so before `100 Continue`); `put` and `put_part` ask it again.
-    pub async fn may_write(&self, caller: &Caller, to: &Address) -> Result<(), Error> {
-        unimplemented!()
-    }
-    pub async fn put(
-        &self,
-        caller: &Caller,
-        to: &Address,
-        body: Body,
-        details: Details,
-        condition: WriteCondition,
-    ) -> Result<Written, Error> {
-        unimplemented!()
-    }
-    pub async fn head(
-        &self,
-        caller: &Caller,
-        at: &Address,
-        condition: &ReadCondition,
-    ) -> Result<Object, Error> {
-        unimplemented!()
-    }
-    pub async fn get(
-        &self,
-        caller: &Caller,
-        at: &Address,
-        range: Option<RangeSpec>,
-        condition: &ReadCondition,
-    ) -> Result<Retrieved, Error> {
-        unimplemented!()
-    }
-    pub async fn list(
-        &self,
-        caller: &Caller,
-        request: ListRequest,
-    ) -> Result<crate::state::Listing, Error> {
-        unimplemented!()
-    }
-    /// Per-key verdicts, in the order of the keys; a missing key is success. The outer error concerns the whole request.
-    pub async fn delete(
-        &self,
-        caller: &Caller,
-        bucket: &Bucket,
-        keys: Vec<ObjectKey>,
-    ) -> Result<Vec<Result<(), Error>>, Error> {
-        unimplemented!()
-    }
-    pub async fn copy(
-        &self,
-        caller: &Caller,
-        from: &Address,
-        from_condition: &ReadCondition,
-        to: &Address,
-        replace: Option<Details>,
-        condition: WriteCondition,
-    ) -> Result<Written, Error> {
-        unimplemented!()
-    }
-    pub async fn create_upload(
-        &self,
-        caller: &Caller,
-        to: &Address,
-        details: Details,
-        checksum: Option<(Algorithm, bool)>,
-    ) -> Result<MultipartUpload, Error> {
-        unimplemented!()
-    }
-    pub async fn put_part(
-        &self,
-        caller: &Caller,
-        to: &Address,
-        upload: &str,
-        number: u16,
-        body: Body,
-    ) -> Result<Written, Error> {
-        unimplemented!()
-    }
-    pub async fn copy_part(
-        &self,
-        caller: &Caller,
-        from: &Address,
-        from_condition: &ReadCondition,
-        range: Option<(u64, u64)>,
-        to: &Address,
-        upload: &str,
-        number: u16,
-    ) -> Result<Written, Error> {
-        unimplemented!()
-    }
-    pub async fn complete(
-        &self,
-        caller: &Caller,
-        to: &Address,
-        upload: &str,
-        parts: Vec<CompletedPart>,
-        expected: Option<Expected>,
-        condition: WriteCondition,
-    ) -> Result<Written, Error> {
-        unimplemented!()
-    }
-    pub async fn abort(&self, caller: &Caller, to: &Address, upload: &str) -> Result<(), Error> {
-        unimplemented!()
-    }
-    /// Parts above `after`, and the upload itself.
-    pub async fn parts(
-        &self,
-        caller: &Caller,
-        to: &Address,
-        upload: &str,
-        after: u16,
-        limit: usize,
-    ) -> Result<(MultipartUpload, Vec<PartRow>), Error> {
-        unimplemented!()
-    }
-    /// Uploads of the caller's own repositories after (key, upload id); true = there are more.
-    pub async fn uploads(
-        &self,
-        caller: &Caller,
-        bucket: &Bucket,
-        prefix: &str,
-        after: Option<(String, String)>,
-        limit: usize,
-    ) -> Result<(Vec<MultipartUpload>, bool), Error> {
-        unimplemented!()
-    }
+/// "We failed": never absent, never refused. The cause goes to the log, not to the client.
+pub(crate) fn unavailable(doing: &str, cause: &dyn std::error::Error) -> Error {
+    tracing::error!(doing, cause = %cause, "failed");
+    Error::Unavailable(format!(
+        "The gateway could not {doing}; nothing was acknowledged. Try again."
+    ))
 }

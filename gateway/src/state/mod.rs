@@ -6,6 +6,7 @@
 //! gaps; an intent ends exactly once; an unknown outcome is looked up, never guessed.
 //! The catalog decides what is visible: listings are range scans of it and never touch a store.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use policies::lock::{Lock, Permit};
 use crate::stores::{Identity, StoredPart, UploadId};
 
 pub mod sqlite;
+mod stored;
 
 #[cfg(test)]
 mod conformance;
@@ -36,6 +38,7 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
 
     async fn lock(&self, repository: RepositoryId) -> Result<LockRow>;
     /// Replaces the lock row if its version still is `from`, and appends the audit record, in one transaction.
+    /// An epoch never goes back; `Fenced` while an intent of the repository is open is [`WriteError::KeyBusy`].
     async fn move_lock(
         &self,
         repository: RepositoryId,
@@ -48,10 +51,14 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
     /// The newest records first, older than `before`, at most `limit`.
     async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<AuditRecord>>;
 
+    /// The first record of the audit table that is not as it was appended; None = the chain is whole.
+    async fn verify_audit(&self) -> Result<Option<u64>>;
+
     // --- catalog, read
 
     /// A visible object; `busy` tells whether an intent on the key is open.
     async fn object(&self, bucket: BucketId, key: &ObjectKey) -> Result<Lookup>;
+    /// Objects in a listing come without their details.
     async fn list(&self, query: &ListQuery) -> Result<Listing>;
     async fn usage(&self, repository: RepositoryId) -> Result<Usage>;
     /// Journal entries after `after` in order, at most `limit`.
@@ -65,9 +72,10 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
     // --- catalog, write
 
     /// Records a published write-once or free object. [`WriteError::Exists`] if the key is taken and
-    /// `put.replaces` does not name the row that is there.
+    /// `put.replaces` does not name the row that is there; [`WriteError::KeyBusy`] if an intent on it is open.
     async fn record(&self, permit: &Permit, put: Put) -> Result<Recorded, WriteError>;
-    /// Announces a write whose bytes may take effect before its commit. One open intent per key.
+    /// Announces a write whose bytes may take effect before its commit. One open intent per key; until it ends
+    /// nothing else changes the key. [`WriteError::Exists`] if `put.replaces` does not name what is there.
     async fn open_intent(&self, permit: &Permit, intent: NewIntent)
     -> Result<IntentId, WriteError>;
     /// Ends the intent and records its `put`, with the store's identity of what was published, in one
@@ -97,6 +105,8 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Tombstone>>;
     async fn tombstone(&self, repository: RepositoryId, key: &ObjectKey) -> Result<Vec<Tombstone>>;
+    /// The bytes of a hidden object now lie under another name.
+    async fn move_tombstone(&self, permit: &Permit, id: u64, location: &ObjectKey) -> Result<()>;
     /// Forgets tombstones whose bytes are gone.
     async fn reaped(&self, permit: &Permit, ids: Vec<u64>) -> Result<()>;
     /// The gateway's own uptime, kept across restarts; `add_ms` is what passed since the last call.
@@ -120,6 +130,9 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
     async fn drop_upload(&self, permit: &Permit, upload: &str) -> Result<bool, WriteError>;
     /// Remembers how an upload was completed, so that a repeated Complete gets the same answer.
     async fn completed_upload(&self, bucket: BucketId, upload: &str) -> Result<Option<Object>>;
+
+    /// The stores' own ids of a repository's multipart uploads and open intents.
+    async fn store_uploads(&self, repository: RepositoryId) -> Result<Vec<UploadId>>;
 
     // --- recorded answers
 
@@ -201,7 +214,8 @@ pub struct Object {
     /// The store's identity of the content.
     pub identity: Identity,
     pub modified_ms: Millis,
-    /// Journal sequence of the write.
+    /// Journal sequence of the write. What is not journalled has a number too, from 2^62 on: a row can be
+    /// told from the one before it, and the journal has no gaps.
     pub sequence: u64,
     pub details: Option<Arc<Details>>,
 }
@@ -401,7 +415,7 @@ pub struct UploadQuery {
     pub bucket: BucketId,
     pub repositories: Arc<[RepositoryId]>,
     pub prefix: String,
-    /// Uploads after this key (and, for the same key, after this upload id).
+    /// Uploads after this key, and for the same key after this upload id; without an id (empty) none of that key.
     pub after: Option<(String, String)>,
     pub limit: usize,
 }
@@ -426,7 +440,7 @@ pub struct PartRow {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct AnswerKey {
     pub cluster: Cluster,
-    pub operation: &'static str,
+    pub operation: Cow<'static, str>,
     pub bucket: BucketId,
     pub key: ObjectKey,
     pub invocation: String,

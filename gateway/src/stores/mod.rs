@@ -18,6 +18,7 @@ use policies::lock::Permit;
 pub mod directory;
 pub mod metrics;
 pub mod s3;
+pub mod unreachable;
 
 #[cfg(test)]
 mod conformance;

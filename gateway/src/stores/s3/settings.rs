@@ -49,6 +49,24 @@ pub struct CredentialSettings {
     pub secret_file: PathBuf,
 }
 
+impl Default for Settings {
+    /// Names no bucket yet.
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            endpoint: None,
+            region: default_region(),
+            credentials: None,
+            ca_file: None,
+            virtual_hosted: false,
+            allow_link_local: false,
+            answer_seconds: default_answer_seconds(),
+            idle_seconds: default_idle_seconds(),
+            step_seconds: default_step_seconds(),
+        }
+    }
+}
+
 fn default_region() -> String {
     "us-east-1".to_owned()
 }

@@ -1,0 +1,71 @@
+"""`kill -9` in the middle of writes, over and over: what was acknowledged is there byte for byte, nothing half written shows, catalog and store agree.
+
+`CYCLES` sets how often (CI: 300 for each kind of store), `SEED` repeats a run.
+"""
+
+import os
+import random
+import time
+
+from rig import stores
+from rig.check import cycles, expect, main, note, promise
+from rig.crash import Ledger, Storm, inspect
+from rig.gateway import Gateway, Store
+from rig.s3 import Client
+from rig.volume import files_of
+
+SWEEP = 25  # every so many cycles all contents are read, not only those just written
+
+
+def kill_over_and_over(bench, store, stored):
+    seed, count = int(os.environ.get("SEED", time.time_ns() % 1_000_000)), cycles(300)
+    dice, ledger = random.Random(seed), Ledger()
+    gateway = Gateway(bench, "killed", store)
+    for cycle in range(count):
+        gateway.start()
+        inspect(gateway.account, ledger, stored(), every_key=cycle % SWEEP == 0)
+        storm = Storm(gateway.account, ledger, seed + cycle)
+        time.sleep(dice.uniform(0.02, 0.25))
+        gateway.kill()
+        storm.end()
+    gateway.start()
+    inspect(gateway.account, ledger, stored(), every_key=True)
+    abort_open_uploads(gateway.account)
+    gateway.stop()
+    note(f"seed {seed}: {count} kills, {ledger.acknowledged} acknowledged writes, {len(ledger.keys())} objects at the end")
+    if ledger.acknowledged < count:
+        raise AssertionError("fewer acknowledged writes than kills: the storm never blew")
+
+
+def abort_open_uploads(account):
+    """The uploads the writers never finished; after that nothing but objects may be left."""
+    s3 = account.boto()
+    for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=account.bucket):
+        for upload in page.get("Uploads", []):
+            s3.abort_multipart_upload(Bucket=account.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+@promise
+def killed_on_a_directory_store_it_keeps_every_acknowledged_object(bench):
+    folder = bench.folder("directory-store")
+    kill_over_and_over(bench, Store.directory(folder), lambda: files_of(folder))
+    own = sum(file.stat().st_size for file in (folder / ".snapgate").rglob("*") if file.is_file())
+    if own > 1 << 20:
+        raise AssertionError(f"the kills left {own} bytes of unfinished writes under .snapgate")
+
+
+@promise
+def killed_on_an_s3_store_it_keeps_every_acknowledged_object(bench):
+    account = stores.versitygw(bench)
+
+    def stored():
+        client = Client(account)
+        found = {key: size for key, size in client.list().items() if not key.startswith(".snapgate/")}
+        client.close()
+        return found
+
+    kill_over_and_over(bench, Store.service(account), stored)
+    expect("uploads left open at the store", account.boto().list_multipart_uploads(Bucket=account.bucket).get("Uploads", []), [])
+
+
+main()

@@ -1,0 +1,15 @@
+# Debian packages: the XFS tools for the power-cut rig, nginx as a peer, unzip for distributions, JDKs for the clusters.
+
+install_system() {
+  local missing=()
+  command -v mkfs.xfs >/dev/null || missing+=(xfsprogs)
+  command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+  command -v nginx >/dev/null || missing+=(nginx-light)
+  command -v unzip >/dev/null || missing+=(unzip)
+  command -v setpriv >/dev/null || missing+=(util-linux)
+  command -v mvn >/dev/null || missing+=(maven)
+  command -v systemd-analyze >/dev/null || missing+=(systemd)
+  [ ${#missing[@]} -gt 0 ] || return 0
+  retry apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive retry apt-get install -yqq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+}

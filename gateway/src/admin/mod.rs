@@ -1,0 +1,144 @@
+//! The admin API: its own listener, a bearer token on every call, JSON under `/v1`.
+//!
+//! Errors are `application/problem+json`. Nothing here decides: it asks the door and the state database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State as Shared};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use metrics_exporter_prometheus::PrometheusHandle;
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Secret;
+use crate::config::check::AdminPlan;
+use crate::repository::Door;
+
+mod audit;
+mod listener;
+mod lock;
+pub mod problem;
+mod repositories;
+
+use problem::Problem;
+
+/// Everything a handler may use.
+#[derive(Clone)]
+pub struct Admin {
+    door: Arc<Door>,
+    metrics: PrometheusHandle,
+    token: Arc<Secret>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin")
+            .field("door", &self.door)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    pub fn new(
+        door: Arc<Door>,
+        metrics: PrometheusHandle,
+        plan: &AdminPlan,
+    ) -> Result<Self, crate::tls::Error> {
+        let tls = plan
+            .tls
+            .as_ref()
+            .map(|tls| crate::tls::server(tls, plan.client_ca.as_deref()))
+            .transpose()?;
+        Ok(Self {
+            door,
+            metrics,
+            token: Arc::new(plan.token.clone()),
+            tls,
+        })
+    }
+
+    fn router(self) -> Router {
+        let guarded = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/v1/repositories", get(repositories::all))
+            .route("/v1/repositories/{repo}", get(repositories::one))
+            .route("/v1/repositories/{repo}/lock", post(lock::lock))
+            .route("/v1/repositories/{repo}/unlock", post(lock::unlock))
+            .route("/v1/repositories/{repo}/freeze", post(lock::freeze))
+            .route("/v1/repositories/{repo}/thaw", post(lock::thaw))
+            .route("/v1/repositories/{repo}/adopt", post(lock::adopt))
+            .route("/v1/audit", get(audit::tail))
+            .route("/v1/audit/verify", get(audit::verify))
+            .layer(middleware::from_fn_with_state(self.clone(), authorise));
+        Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready))
+            .route("/v1/openapi.json", get(openapi))
+            .merge(guarded)
+            .fallback(|| async {
+                Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+            })
+            .with_state(self)
+    }
+}
+
+/// Serves until told to stop.
+pub async fn serve(admin: Admin, listener: TcpListener, stop: CancellationToken) {
+    let tls = admin.tls.clone();
+    listener::serve(admin.router(), tls, listener, stop).await;
+}
+
+/// A token in the query is not looked at: it would end in logs.
+async fn authorise(Shared(admin): Shared<Admin>, request: Request, next: Next) -> Response {
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "));
+    let right = given
+        .is_some_and(|given| bool::from(given.as_bytes().ct_eq(admin.token.expose().as_bytes())));
+    if right {
+        return next.run(request).await;
+    }
+    let problem = Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "send the admin token as 'Authorization: Bearer …'",
+    );
+    ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
+}
+
+async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
+    repositories::record(&admin.door).await;
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        admin.metrics.render(),
+    )
+}
+
+/// Ready = the state database answers.
+async fn ready(Shared(admin): Shared<Admin>) -> Result<&'static str, Problem> {
+    tokio::time::timeout(Duration::from_secs(5), admin.door.state().uptime(0))
+        .await
+        .map_err(|_| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the state database does not answer",
+            )
+        })?
+        .map_err(|e| Problem::failed(&e))?;
+    Ok("ready\n")
+}
+
+async fn openapi() -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        include_str!("openapi.json"),
+    )
+}

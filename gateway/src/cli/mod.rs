@@ -1,0 +1,225 @@
+//! The command line. `snapgate` alone is `snapgate serve`; all but `serve`, `check-config` and `certs` ask the
+//! admin API. Exit 0 done, 1 refused or failed, 2 bad usage, 3 not reachable.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Lookup};
+
+mod client;
+mod config_check;
+mod show;
+
+use client::{Client, Failure};
+
+/// A storage gateway for Elasticsearch and OpenSearch snapshot repositories.
+#[derive(Debug, Parser)]
+#[command(name = "snapgate", version, about)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Args, Clone)]
+pub struct Global {
+    /// Configuration file [default: ./snapgate.toml, else the embedded default]
+    #[arg(long, global = true, env = "SNAPGATE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the embedded default keeps everything [default: ./snapgate-data]
+    #[arg(long, global = true, env = "SNAPGATE_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// S3 address, port 0 = any free one
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub s3_listen: Option<String>,
+    /// Admin address, port 0 = any free one
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub admin_listen: Option<String>,
+    /// Admin API of the running gateway [default: as configured]
+    #[arg(long, global = true, env = "SNAPGATE_ADMIN", value_name = "URL")]
+    pub admin: Option<String>,
+    /// File with the admin token [default: as configured]
+    #[arg(long, global = true, env = "SNAPGATE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print the admin API's answer as it is
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway
+    Serve,
+    /// Check the configuration and the stores, and say what each store can do
+    CheckConfig,
+    /// Per repository: lock, holder, epoch, newest root, objects and bytes
+    Status {
+        repository: Option<String>,
+        /// Show it again every second
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Hand the writer lock to a cluster
+    Lock {
+        repository: String,
+        #[arg(long, value_name = "CLUSTER")]
+        writer: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Do not wait for the old writer's goodwill; its open writes are resolved all the same
+        #[arg(long)]
+        force: bool,
+        /// First wait until this mirror has everything
+        #[arg(long, value_name = "STORE")]
+        wait_mirror: Option<String>,
+    },
+    /// Release the writer lock
+    Unlock {
+        repository: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Stop all writes to a repository
+    Freeze {
+        repository: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Allow writes to a frozen repository again
+    Thaw {
+        repository: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Rebuild the catalog from the store and take an epoch above its anchors
+        #[arg(long)]
+        recover: bool,
+    },
+    /// Scan a store that already holds a repository, then open it
+    Adopt { repository: String },
+    /// The audit log
+    #[command(subcommand)]
+    Audit(Audit),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// The newest records
+    Tail {
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Check the hash chain from its first record on
+    Verify,
+}
+
+impl Global {
+    #[must_use]
+    pub fn lookup(&self) -> Lookup {
+        Lookup {
+            config: self.config.clone(),
+            data: self.data.clone(),
+            s3_listen: self.s3_listen.clone(),
+            admin_listen: self.admin_listen.clone(),
+        }
+    }
+}
+
+/// Runs a command other than `serve`.
+pub async fn run(global: &Global, command: Command) -> ExitCode {
+    match dispatch(global, command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("snapgate: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve | Command::CheckConfig => config_check::run(global).await,
+        Command::Status { repository, watch } => {
+            show::status(
+                &Client::new(global)?,
+                global.json,
+                repository.as_deref(),
+                watch,
+            )
+            .await
+        }
+        Command::Lock {
+            repository,
+            writer,
+            reason,
+            force,
+            wait_mirror,
+        } => {
+            let body = serde_json::json!({ "writer": writer, "reason": reason, "force": force, "wait_mirror": wait_mirror });
+            move_lock(global, &repository, "lock", body).await
+        }
+        Command::Unlock { repository, reason } => {
+            move_lock(
+                global,
+                &repository,
+                "unlock",
+                serde_json::json!({ "reason": reason }),
+            )
+            .await
+        }
+        Command::Freeze { repository, reason } => {
+            move_lock(
+                global,
+                &repository,
+                "freeze",
+                serde_json::json!({ "reason": reason }),
+            )
+            .await
+        }
+        Command::Thaw {
+            repository,
+            reason,
+            recover,
+        } => {
+            move_lock(
+                global,
+                &repository,
+                "thaw",
+                serde_json::json!({ "reason": reason, "recover": recover }),
+            )
+            .await
+        }
+        Command::Adopt { repository } => {
+            move_lock(global, &repository, "adopt", serde_json::Value::Null).await
+        }
+        Command::Audit(Audit::Tail { limit }) => {
+            show::audit_tail(&Client::new(global)?, global.json, limit).await
+        }
+        Command::Audit(Audit::Verify) => {
+            show::audit_verify(&Client::new(global)?, global.json).await
+        }
+    }
+}
+
+async fn move_lock(
+    global: &Global,
+    repository: &str,
+    verb: &str,
+    body: serde_json::Value,
+) -> Result<(), Failure> {
+    let answer = Client::new(global)?
+        .post(
+            &format!("/v1/repositories/{}/{verb}", client::segment(repository)),
+            &body,
+        )
+        .await?;
+    show::lock(global.json, &answer);
+    Ok(())
+}
+
+/// What the configuration says where the command line is silent.
+fn plan(global: &Global) -> Result<config::Plan, Failure> {
+    config::load(&global.lookup()).map_err(|e| Failure::Refused(e.to_string()))
+}

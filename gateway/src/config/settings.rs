@@ -1,0 +1,157 @@
+//! The configuration file, field by field, as a user writes it. Unknown keys are errors.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::frontend::limits::Limits;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub s3: S3,
+    pub admin: Admin,
+    pub state: State,
+    pub clusters: BTreeMap<String, Cluster>,
+    pub stores: BTreeMap<String, Store>,
+    pub repositories: BTreeMap<String, Repository>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3 {
+    pub listen: String,
+    pub domain: Option<String>,
+    pub region: Option<String>,
+    pub allow_unsigned_payload: Option<bool>,
+    pub tls: Option<Tls>,
+    pub limits: Limits,
+}
+
+impl Default for S3 {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9000".into(),
+            domain: None,
+            region: None,
+            allow_unsigned_payload: None,
+            tls: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    pub listen: String,
+    pub token_file: Option<PathBuf>,
+    pub client_ca: Option<PathBuf>,
+    pub tls: Option<Tls>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9001".into(),
+            token_file: None,
+            client_ca: None,
+            tls: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    pub url: String,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:snapgate.db".into(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    #[serde(default)]
+    pub keys: Vec<KeyPair>,
+}
+
+/// An access key; the secret stands in a file of its own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPair {
+    pub id: String,
+    pub secret_file: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    pub url: String,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub credentials: Option<KeyPair>,
+    /// `https://bucket.host/key` instead of `https://host/bucket/key`.
+    #[serde(default)]
+    pub virtual_hosted: bool,
+    /// PEM file of the authority that signed the store's certificate.
+    pub ca_file: Option<PathBuf>,
+    /// For a store without create-only writes: no other gateway works on it.
+    #[serde(default)]
+    pub single_gateway: bool,
+    /// Link-local endpoints (169.254.0.0/16) are refused unless this is set.
+    #[serde(default)]
+    pub allow_link_local: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    pub bucket: String,
+    #[serde(default)]
+    pub base_path: String,
+    pub store: String,
+    #[serde(default)]
+    pub writers: Vec<String>,
+    #[serde(default = "everyone")]
+    pub readers: Vec<String>,
+    #[serde(default)]
+    pub lock: LockMode,
+    pub delete_retention: Option<String>,
+    #[serde(default)]
+    pub mirrors: Vec<Mirror>,
+}
+
+fn everyone() -> Vec<String> {
+    vec!["*".into()]
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockMode {
+    #[default]
+    Auto,
+    Manual,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    pub store: String,
+    pub mode: Option<String>,
+    pub bandwidth: Option<String>,
+}

@@ -1,1 +1,0 @@
-//! Eight MD5 streams in one pass.

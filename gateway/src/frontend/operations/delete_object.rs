@@ -1,0 +1,32 @@
+//! DeleteObject. A missing key is success.
+
+use s3s::dto::{DeleteObjectInput, DeleteObjectOutput};
+use s3s::{S3Request, S3Response, S3Result};
+
+use super::fields::refuse_version;
+use super::{Asked, Operations};
+use crate::frontend::answers::Answer;
+
+pub async fn run(
+    operations: &Operations,
+    request: S3Request<DeleteObjectInput>,
+) -> S3Result<S3Response<DeleteObjectOutput>> {
+    let asked = Asked::of(&request)?;
+    let Asked { context, caller } = &asked;
+    let at = asked.object()?;
+    refuse_version(&asked, request.input.version_id.as_deref())?;
+    if request.input.if_match.is_some() {
+        return Err(context.answer(Answer::not_implemented(
+            "Conditions on deletes are not implemented.",
+        )));
+    }
+    let verdicts = operations
+        .door()
+        .delete(caller, &at.bucket, vec![at.key.clone()])
+        .await
+        .map_err(|e| context.fail(&e))?;
+    for verdict in verdicts {
+        verdict.map_err(|e| context.fail(&e))?;
+    }
+    Ok(S3Response::new(DeleteObjectOutput::default()))
+}

@@ -1,0 +1,87 @@
+//! DeleteObjects: up to 1,000 keys, each with its own verdict.
+
+use policies::key::{InvalidKey, ObjectKey};
+use s3s::dto::{DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error as KeyError};
+use s3s::{S3Request, S3Response, S3Result};
+
+use super::{Asked, Operations};
+use crate::frontend::answers::Answer;
+use crate::frontend::precheck::Rejection;
+use crate::repository::Error;
+
+const MAX_KEYS: usize = 1000;
+
+pub async fn run(
+    operations: &Operations,
+    request: S3Request<DeleteObjectsInput>,
+) -> S3Result<S3Response<DeleteObjectsOutput>> {
+    let asked = Asked::of(&request)?;
+    let Asked { context, caller } = &asked;
+    let bucket = asked.bucket()?;
+    let delete = request.input.delete;
+    if delete.objects.is_empty() || delete.objects.len() > MAX_KEYS {
+        return Err(context.answer(Answer::malformed_xml()));
+    }
+    let quiet = delete.quiet.unwrap_or(false);
+    let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+    let (mut keys, mut names) = (Vec::new(), Vec::new());
+    for object in delete.objects {
+        let conditional = object.e_tag.is_some() || object.last_modified_time.is_some();
+        let versioned = object.version_id.as_deref().is_some_and(|v| v != "null");
+        if conditional || versioned {
+            let answer =
+                Answer::not_implemented("Versions and conditions of deletes are not implemented.");
+            errors.push(key_error(object.key, answer));
+            continue;
+        }
+        match ObjectKey::parse(&object.key) {
+            Ok(key) => {
+                keys.push(key);
+                names.push(object.key);
+            }
+            Err(why) => errors.push(key_error(object.key, Answer::from(&rejection(why)))),
+        }
+    }
+    let verdicts = operations
+        .door()
+        .delete(caller, bucket, keys)
+        .await
+        .map_err(|e| context.fail(&e))?;
+    for (name, verdict) in names.into_iter().zip(verdicts) {
+        match verdict {
+            Ok(()) if quiet => {}
+            Ok(()) => deleted.push(DeletedObject {
+                key: Some(name),
+                ..DeletedObject::default()
+            }),
+            Err(error) => {
+                if let Error::Refused(refusal) = &error {
+                    context.refused(refusal.label());
+                }
+                errors.push(key_error(name, Answer::from(&error)));
+            }
+        }
+    }
+    Ok(S3Response::new(DeleteObjectsOutput {
+        deleted: (!deleted.is_empty()).then_some(deleted),
+        errors: (!errors.is_empty()).then_some(errors),
+        ..DeleteObjectsOutput::default()
+    }))
+}
+
+fn rejection(why: InvalidKey) -> Rejection {
+    match why {
+        InvalidKey::TooLong => Rejection::KeyTooLong,
+        InvalidKey::Empty => Rejection::BadUri("the key is empty"),
+        InvalidKey::NotText => Rejection::BadUri("the key contains NUL"),
+    }
+}
+
+fn key_error(key: String, answer: Answer) -> KeyError {
+    KeyError {
+        code: Some(answer.code.into_owned()),
+        key: Some(key),
+        message: Some(answer.message.into_owned()),
+        ..KeyError::default()
+    }
+}

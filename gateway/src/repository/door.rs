@@ -1,0 +1,300 @@
+//! The door itself: which repository an address belongs to, and who may pass.
+//!
+//! Invariant: every operation resolves its address here, by the one [`Layout`], before anything else happens.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use policies::identity::{Bucket, Repository};
+use policies::key::{Class, Layout, ObjectKey, Place};
+
+use super::gate::Gate;
+use super::guarding::{self, Guarding};
+use super::incarnation::Incarnation;
+use super::{Address, Caller, Error, Refusal, unavailable};
+use crate::config::RepositoryPlan;
+use crate::state::{BucketId, Lookup, RepositoryId, State};
+use crate::stores::Store;
+
+/// One per process, shared by all fronts.
+pub struct Door {
+    pub(super) layout: Layout,
+    pub(super) repositories: HashMap<Repository, Arc<OpenRepository>>,
+    pub(super) buckets: BTreeMap<Bucket, Vec<Arc<OpenRepository>>>,
+    pub(super) state: Arc<dyn State>,
+}
+
+/// A configured repository with its store and lock.
+pub struct OpenRepository {
+    pub name: Repository,
+    pub id: RepositoryId,
+    pub bucket_id: BucketId,
+    pub plan: RepositoryPlan,
+    pub store: Arc<dyn Store>,
+    pub gate: Gate,
+    pub guarding: Guarding,
+    /// Bytes of metadata that arrive in parts, until they are complete: upload id -> parts.
+    pub(super) captured: DashMap<String, BTreeMap<u16, Bytes>>,
+    /// Writes that change bytes under a name go one at a time per key.
+    pub(super) keys: DashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>,
+    /// This start's number in the store; none while that is in doubt.
+    pub(super) incarnation: std::sync::OnceLock<Incarnation>,
+    /// One repository per process counts the gateway's uptime.
+    pub(super) keeps_time: bool,
+    /// Wakes the reaper when something may be removed at once.
+    pub(super) reap: tokio::sync::Notify,
+}
+
+impl fmt::Debug for OpenRepository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenRepository")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door")
+            .field("repositories", &self.repositories.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An address resolved: whose it is and what part it plays.
+pub(super) struct Found {
+    pub open: Arc<OpenRepository>,
+    pub class: Class,
+}
+
+impl Door {
+    #[must_use]
+    pub fn new(
+        layout: Layout,
+        state: Arc<dyn State>,
+        repositories: Vec<Arc<OpenRepository>>,
+    ) -> Self {
+        let mut buckets: BTreeMap<Bucket, Vec<Arc<OpenRepository>>> = BTreeMap::new();
+        for open in &repositories {
+            buckets
+                .entry(open.plan.bucket.clone())
+                .or_default()
+                .push(Arc::clone(open));
+        }
+        let repositories = repositories
+            .into_iter()
+            .map(|open| (open.name.clone(), open))
+            .collect();
+        Self {
+            layout,
+            repositories,
+            buckets,
+            state,
+        }
+    }
+
+    #[must_use]
+    pub fn repositories(&self) -> &HashMap<Repository, Arc<OpenRepository>> {
+        &self.repositories
+    }
+
+    #[must_use]
+    pub fn state(&self) -> &Arc<dyn State> {
+        &self.state
+    }
+
+    /// Buckets that the caller may read, in order.
+    #[must_use]
+    pub fn buckets(&self, caller: &Caller) -> Vec<Bucket> {
+        let readable = |open: &&Arc<OpenRepository>| open.readable_by(caller);
+        self.buckets
+            .iter()
+            .filter(|(_, all)| all.iter().find(readable).is_some())
+            .map(|(bucket, _)| bucket.clone())
+            .collect()
+    }
+
+    pub fn head_bucket(&self, caller: &Caller, bucket: &Bucket) -> Result<(), Error> {
+        self.readable(caller, bucket).map(|_| ())
+    }
+
+    /// Everything that can be refused before the first byte of a body: call it before the body is polled
+    /// (so before `100 Continue`); `put` and `put_part` ask it again.
+    pub async fn may_write(&self, caller: &Caller, to: &Address) -> Result<(), Error> {
+        let found = self.find(to)?;
+        self.permit(&found, caller, &to.key).await.map(|_| ())
+    }
+
+    /// For the access log.
+    #[must_use]
+    pub fn repository_of(&self, at: &Address) -> Option<Repository> {
+        match self.layout.locate(&at.bucket, &at.key) {
+            Place::In { repository, .. } | Place::NestedRoot { repository, .. } => Some(repository),
+            Place::Outside { .. } | Place::Reserved | Place::NoSuchBucket => None,
+        }
+    }
+
+    pub(super) fn find(&self, at: &Address) -> Result<Found, Error> {
+        match self.layout.locate(&at.bucket, &at.key) {
+            Place::In { repository, class } => {
+                let open = self
+                    .repositories
+                    .get(&repository)
+                    .ok_or(Error::NoSuchBucket)?;
+                Ok(Found {
+                    open: Arc::clone(open),
+                    class,
+                })
+            }
+            Place::NestedRoot {
+                repository,
+                base_path,
+            } => Err(Refusal::NestedRoot {
+                key: at.key.clone(),
+                repository,
+                base_path,
+            }
+            .into()),
+            Place::Outside { base_paths } => Err(Refusal::OutsideRepositories {
+                bucket: at.bucket.clone(),
+                key: at.key.clone(),
+                base_paths: base_paths
+                    .iter()
+                    .map(|p| format!("'{p}'"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }
+            .into()),
+            Place::Reserved => Err(Refusal::Reserved.into()),
+            Place::NoSuchBucket => Err(Error::NoSuchBucket),
+        }
+    }
+
+    /// As [`Self::find`], for a caller that wants to read.
+    pub(super) fn find_readable(&self, caller: &Caller, at: &Address) -> Result<Found, Error> {
+        let found = self.find(at)?;
+        found.open.check_readable(caller)?;
+        Ok(found)
+    }
+
+    /// The repositories of a bucket that the caller may read; none at all is a refusal.
+    pub(super) fn readable(
+        &self,
+        caller: &Caller,
+        bucket: &Bucket,
+    ) -> Result<Vec<Arc<OpenRepository>>, Error> {
+        let all = self.buckets.get(bucket).ok_or(Error::NoSuchBucket)?;
+        let readable: Vec<_> = all
+            .iter()
+            .filter(|open| open.readable_by(caller))
+            .cloned()
+            .collect();
+        match (readable.is_empty(), all.first()) {
+            (true, Some(open)) => Err(Refusal::NotAReader {
+                cluster: caller.cluster.clone(),
+                repository: open.name.clone(),
+            }
+            .into()),
+            (true, None) => Err(Error::NoSuchBucket),
+            (false, _) => {
+                for open in &readable {
+                    open.gate.check_store_known(&open.name)?;
+                }
+                Ok(readable)
+            }
+        }
+    }
+
+    pub(super) async fn lookup(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+    ) -> Result<Lookup, Error> {
+        self.state
+            .object(open.bucket_id, key)
+            .await
+            .map_err(|e| unavailable("read its catalog", &e))
+    }
+}
+
+impl OpenRepository {
+    #[must_use]
+    pub fn new(
+        name: Repository,
+        row: &crate::state::RepositoryRow,
+        plan: RepositoryPlan,
+        store: Arc<dyn Store>,
+        keeps_time: bool,
+    ) -> Self {
+        let guarding = guarding::unread(&name, &plan.base_path);
+        Self {
+            name,
+            id: row.id,
+            bucket_id: row.bucket,
+            plan,
+            store,
+            gate: Gate::new(row.lock.clone()),
+            guarding,
+            captured: DashMap::new(),
+            keys: DashMap::new(),
+            incarnation: std::sync::OnceLock::new(),
+            keeps_time,
+            reap: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// From now on root commits check that no later start of another gateway is in the store.
+    pub fn stand_as(&self, ours: Incarnation) {
+        self.incarnation.get_or_init(|| ours);
+    }
+
+    fn readable_by(&self, caller: &Caller) -> bool {
+        self.plan.readers.admit(&caller.cluster) || self.plan.writers.contains(&caller.cluster)
+    }
+
+    fn check_readable(&self, caller: &Caller) -> Result<(), Error> {
+        if !self.readable_by(caller) {
+            return Err(Refusal::NotAReader {
+                cluster: caller.cluster.clone(),
+                repository: self.name.clone(),
+            }
+            .into());
+        }
+        self.gate.check_store_known(&self.name)
+    }
+
+    /// Waits for its turn among the writes to one key.
+    pub(super) async fn turn(&self, key: &ObjectKey) -> Turn<'_> {
+        let lock = Arc::clone(&self.keys.entry(key.clone()).or_default());
+        let guard = lock.lock_owned().await;
+        Turn {
+            open: self,
+            key: key.clone(),
+            guard: Some(guard),
+        }
+    }
+
+    /// Milliseconds of uptime that deleted content is kept.
+    pub(super) fn retain_ms(&self) -> u64 {
+        u64::try_from(self.plan.retention.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The right to change one key now; forgotten keys cost no memory.
+pub(super) struct Turn<'a> {
+    open: &'a OpenRepository,
+    key: ObjectKey,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.guard.take();
+        self.open
+            .keys
+            .remove_if(&self.key, |_, lock| Arc::strong_count(lock) == 1);
+    }
+}

@@ -1,0 +1,201 @@
+//! The lock at work: asks `policies::lock` for each write, waits out hand-overs, takes a vacant lock.
+//!
+//! The row in the state database is the truth and every transaction checks it again; what is kept here
+//! only spares a refused client its upload and a held one its retries.
+
+use std::time::Duration;
+
+use policies::identity::Repository;
+use policies::key::{ObjectKey, Writing};
+use policies::lock::{self, Freeze, Lock, Permit, Verdict};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::door::{Found, OpenRepository};
+use super::{Caller, Door, Error, Refusal, unavailable};
+use crate::state::{LockRow, WriteError};
+use crate::telemetry::clock;
+
+/// A write waits this long for a hand-over before it is told to come back (below every client's read time-out).
+const HOLD: Duration = Duration::from_secs(25);
+
+/// One repository's lock as this process last saw it.
+#[derive(Debug)]
+pub struct Gate {
+    row: watch::Sender<LockRow>,
+    /// Hand-overs and takes go one at a time.
+    pub(super) moving: tokio::sync::Mutex<()>,
+}
+
+impl Gate {
+    #[must_use]
+    pub fn new(row: LockRow) -> Self {
+        Self {
+            row: watch::Sender::new(row),
+            moving: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    #[must_use]
+    pub fn row(&self) -> LockRow {
+        self.row.borrow().clone()
+    }
+
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        matches!(self.row.borrow().lock, Lock::Frozen { .. })
+    }
+
+    /// Takes over what the state database said; older rows are ignored.
+    pub(super) fn saw(&self, row: LockRow) {
+        self.row.send_if_modified(|known| {
+            let newer = row.version > known.version;
+            if newer {
+                *known = row;
+            }
+            newer
+        });
+    }
+
+    /// Freezes this process's view without asking the state database: what is doubted is the store.
+    pub fn doubt(&self, reason: Freeze) {
+        self.row.send_modify(|row| {
+            let epoch = row.lock.epoch();
+            row.lock = Lock::Frozen { epoch, reason };
+        });
+    }
+
+    /// While it is not known what the store holds, even reads are refused: an empty list or a 404 would make
+    /// a cluster believe that the repository is empty.
+    pub(super) fn check_store_known(&self, name: &Repository) -> Result<(), Error> {
+        match &self.row.borrow().lock {
+            Lock::Frozen {
+                reason: reason @ (Freeze::Unadopted | Freeze::StoreUnreachable),
+                ..
+            } => Err(Error::Unavailable(
+                lock::Refusal::Frozen {
+                    repository: name.clone(),
+                    reason: reason.clone(),
+                }
+                .to_string(),
+            )),
+            Lock::Frozen { .. }
+            | Lock::Vacant { .. }
+            | Lock::Held { .. }
+            | Lock::Draining { .. }
+            | Lock::Fenced { .. } => Ok(()),
+        }
+    }
+}
+
+impl Door {
+    /// Leave to write one key, now. A hand-over is waited for; a vacant lock is taken where the mode allows it.
+    pub(super) async fn permit(
+        &self,
+        found: &Found,
+        caller: &Caller,
+        key: &ObjectKey,
+    ) -> Result<Permit, Error> {
+        let (open, writing) = (&found.open, found.class.writing());
+        if caller.presigned && writing == Writing::Commit {
+            return Err(Refusal::PresignedCommit { key: key.clone() }.into());
+        }
+        let mut waited_since = None;
+        loop {
+            match open.ask(caller, writing) {
+                Verdict::Admit(permit) => return Ok(permit),
+                Verdict::Refuse(refusal) => return Err(open.refused(&refusal)),
+                Verdict::Take => self.take(open, caller).await?,
+                Verdict::Wait => {
+                    let deadline = *waited_since.get_or_insert_with(Instant::now) + HOLD;
+                    open.wait_for_move(caller, writing, deadline).await?;
+                }
+            }
+        }
+    }
+}
+
+impl OpenRepository {
+    fn ask(&self, caller: &Caller, writing: Writing) -> Verdict {
+        let request = lock::Request {
+            repository: &self.name,
+            caller: &caller.cluster,
+            may_write: self.plan.writers.contains(&caller.cluster),
+            writing,
+            mode: self.plan.mode,
+        };
+        lock::admit(&self.gate.row.borrow().lock, request)
+    }
+
+    async fn wait_for_move(
+        &self,
+        caller: &Caller,
+        writing: Writing,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let mut seen = self.gate.row.subscribe();
+        seen.borrow_and_update();
+        if !matches!(self.ask(caller, writing), Verdict::Wait) {
+            return Ok(());
+        }
+        match tokio::time::timeout_at(deadline, seen.changed()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::SlowDown(format!(
+                "The writer lock of repository '{}' is being handed over; try again.",
+                self.name
+            ))),
+        }
+    }
+
+    /// The refusal as its client reads it.
+    fn refused(&self, refusal: &lock::Refusal) -> Error {
+        match refusal {
+            lock::Refusal::Frozen { .. } => Error::SlowDown(refusal.to_string()),
+            lock::Refusal::NotAWriter { .. }
+            | lock::Refusal::HeldByOther { .. }
+            | lock::Refusal::VacantManual { .. } => {
+                let since = clock::rfc3339(self.gate.row.borrow().since_ms);
+                Refusal::Lock(refusal.sentence(&since)).into()
+            }
+        }
+    }
+
+    /// A failed transaction as its client reads it; a moved lock is looked at again.
+    pub(super) fn write_failed(&self, caller: &Caller, e: WriteError) -> Error {
+        match e {
+            WriteError::LockMoved(row) => {
+                self.gate.saw(*row);
+                match self.ask(caller, Writing::Once) {
+                    Verdict::Refuse(refusal) => self.refused(&refusal),
+                    Verdict::Admit(_) | Verdict::Take | Verdict::Wait => Error::SlowDown(format!(
+                        "The writer lock of repository '{}' moved during this write; try again.",
+                        self.name
+                    )),
+                }
+            }
+            WriteError::Exists(_) | WriteError::KeyBusy => {
+                Error::SlowDown("Another write to this key is under way; try again.".into())
+            }
+            WriteError::IntentGone => {
+                Error::SlowDown("This write was ended by a hand-over; try again.".into())
+            }
+            WriteError::UploadGone => Error::NoSuchUpload,
+            WriteError::Failed(e) => state_failed("record the write", &e),
+        }
+    }
+}
+
+/// "The state database failed", with a full disk told apart: it heals without a restart.
+pub(super) fn state_failed(doing: &str, e: &crate::state::Error) -> Error {
+    match e {
+        crate::state::Error::Full => {
+            tracing::error!(
+                "the state database's disk is full; writes are answered 503 until there is room"
+            );
+            Error::SlowDown("The gateway's disk is full; try again later.".into())
+        }
+        crate::state::Error::Failed(_)
+        | crate::state::Error::Closed
+        | crate::state::Error::Mismatch(_) => unavailable(doing, e),
+    }
+}

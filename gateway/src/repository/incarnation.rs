@@ -1,0 +1,104 @@
+//! One state database per store, proved in the store itself.
+//!
+//! Each start creates `.snapgate/incarnation-N` with the next N, create-only. While it runs, a gateway looks for
+//! a higher one every few seconds and before every root commit; finding one means that another state
+//! database (a clone, a restored copy, a second gateway) works on this store, and the lower one freezes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use policies::identity::{Cluster, Epoch, Repository};
+use policies::key::RESERVED;
+use policies::lock::{self, Freeze};
+
+use super::door::OpenRepository;
+use super::own;
+use crate::stores::{self, Store};
+
+/// How often a gateway looks for another one.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+/// Tries to be the next one; each failure means that another gateway starts right now.
+const TRIES: usize = 16;
+
+/// The number that this process has in one store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Incarnation(u64);
+
+fn name(n: u64) -> String {
+    format!("{RESERVED}incarnation-{n:020}")
+}
+
+/// Takes the next number. Called once per store and process, when nothing else is in doubt.
+pub async fn begin(store: &dyn Store) -> stores::Result<Incarnation> {
+    let us = Cluster::new("snapgate");
+    let permit = lock::settle(&Repository::new("snapgate"), &us, Epoch(0));
+    for _ in 0..TRIES {
+        let known = own::names(store, &format!("{RESERVED}incarnation-")).await?;
+        let highest = known
+            .last()
+            .and_then(|n| n.as_str().rsplit('-').next())
+            .and_then(|n| n.parse::<u64>().ok())
+            .unwrap_or(0);
+        match own::create(
+            store,
+            &permit,
+            &name(highest + 1),
+            format!("pid {}\n", std::process::id()).into_bytes(),
+        )
+        .await
+        {
+            Ok(()) => {
+                forget(store, &permit, &known).await;
+                return Ok(Incarnation(highest + 1));
+            }
+            Err(stores::Error::Exists) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(stores::Error::Busy)
+}
+
+/// Only the highest one says anything; a few older ones are left for people.
+async fn forget(
+    store: &dyn Store,
+    permit: &policies::lock::Permit,
+    known: &[policies::key::ObjectKey],
+) {
+    const KEEP: usize = 8;
+    let old = &known[..known.len().saturating_sub(KEEP)];
+    if !old.is_empty() {
+        store.delete(permit, old).await;
+    }
+}
+
+/// True = another gateway came after this one.
+pub async fn superseded(store: &dyn Store, ours: Incarnation) -> stores::Result<bool> {
+    let later = store
+        .list(&format!("{RESERVED}incarnation-"), Some(&name(ours.0)), 1)
+        .await?;
+    Ok(!later.is_empty())
+}
+
+/// Runs until the process ends: freezes the store's repositories when another gateway appears.
+pub async fn watch(
+    store: Arc<dyn Store>,
+    ours: Incarnation,
+    repositories: Vec<Arc<OpenRepository>>,
+) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        match superseded(store.as_ref(), ours).await {
+            Ok(false) => {}
+            Ok(true) => {
+                for open in &repositories {
+                    tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");
+                    open.gate.doubt(Freeze::OtherGateway);
+                }
+                return;
+            }
+            Err(e) => {
+                tracing::warn!(cause = %e, "could not look for another gateway; trying again")
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Deletes: hidden at once, in one transaction for the whole batch; the bytes go later ([`super::reaper`]).
+//!
+//! Every deleted object leaves a tombstone. Registration and analysis have no retention, all else keeps its
+//! bytes for the repository's retention, so that a delete can be undone.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
+use std::sync::Arc;
+
+use policies::guard::Deletion;
+use policies::identity::{Bucket, Repository};
+use policies::key::{Class, ObjectKey, Writing};
+use policies::lock::Permit;
+
+use super::door::OpenRepository;
+use super::{Address, Caller, Door, Error};
+use crate::state::Removal;
+use crate::telemetry::clock;
+
+/// Keys of one batch that one permit covers: the same repository, and free of the lock or not.
+struct Group {
+    open: Arc<OpenRepository>,
+    permit: Permit,
+    positions: Vec<usize>,
+    removals: Vec<Removal>,
+    classes: Vec<Class>,
+}
+
+impl Door {
+    /// Per-key verdicts, in the order of the keys; a missing key is success. The outer error concerns the whole request.
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        bucket: &Bucket,
+        keys: Vec<ObjectKey>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        if !self.buckets.contains_key(bucket) {
+            return Err(Error::NoSuchBucket);
+        }
+        let mut verdicts: Vec<Result<(), Error>> = Vec::with_capacity(keys.len());
+        let mut groups: BTreeMap<(Repository, bool), Group> = BTreeMap::new();
+        let now_ms = clock::now_ms();
+        for (position, key) in keys.into_iter().enumerate() {
+            let verdict = self
+                .sort_in(
+                    caller,
+                    Address {
+                        bucket: bucket.clone(),
+                        key,
+                    },
+                    position,
+                    now_ms,
+                    &mut groups,
+                )
+                .await;
+            verdicts.push(verdict);
+        }
+        for (_, group) in groups {
+            self.remove_group(caller, group, &mut verdicts).await;
+        }
+        Ok(verdicts)
+    }
+
+    async fn sort_in(
+        &self,
+        caller: &Caller,
+        at: Address,
+        position: usize,
+        now_ms: i64,
+        groups: &mut BTreeMap<(Repository, bool), Group>,
+    ) -> Result<(), Error> {
+        let found = self.find(&at)?;
+        let free = found.class.writing() == Writing::Free;
+        let slot = (found.open.name.clone(), free);
+        let permit = match groups.contains_key(&slot) {
+            true => None,
+            false => Some(self.permit(&found, caller, &at.key).await?),
+        };
+        let retain_ms = match found.open.guarding.delete(&at.key, &found.class) {
+            Ok(Deletion::KeepServing) => return Ok(()),
+            Ok(Deletion::Free) => 0,
+            Ok(Deletion::Soft { .. }) => found.open.retain_ms(),
+            Err(refused) => {
+                let absent = self.lookup(&found.open, &at.key).await?.object.is_none();
+                return if absent { Ok(()) } else { Err(refused) };
+            }
+        };
+        let removal = Removal {
+            bucket: found.open.bucket_id,
+            repository: found.open.id,
+            key: at.key.clone(),
+            retain_ms: Some(retain_ms),
+            journalled: !free,
+            now_ms,
+        };
+        let group = match (groups.entry(slot), permit) {
+            (MapEntry::Occupied(entry), _) => entry.into_mut(),
+            (MapEntry::Vacant(entry), Some(permit)) => entry.insert(Group {
+                open: found.open,
+                permit,
+                positions: Vec::new(),
+                removals: Vec::new(),
+                classes: Vec::new(),
+            }),
+            (MapEntry::Vacant(_), None) => return Err(Error::SlowDown("Try again.".into())),
+        };
+        group.positions.push(position);
+        group.removals.push(removal);
+        group.classes.push(found.class);
+        Ok(())
+    }
+
+    async fn remove_group(
+        &self,
+        caller: &Caller,
+        group: Group,
+        verdicts: &mut [Result<(), Error>],
+    ) {
+        let Group {
+            open,
+            permit,
+            positions,
+            removals,
+            classes,
+        } = group;
+        let _no_root_now = open.guarding.commits.read().await;
+        let keys: Vec<ObjectKey> = removals.iter().map(|r| r.key.clone()).collect();
+        match self.state.remove(&permit, removals).await {
+            Ok(removed) => {
+                for ((key, class), removed) in keys.iter().zip(&classes).zip(removed) {
+                    if removed.is_some() {
+                        open.guarding.deleted(key, class);
+                    }
+                }
+                open.reap.notify_one();
+            }
+            Err(e) => {
+                let error = open.write_failed(caller, e);
+                for position in positions {
+                    verdicts[position] = Err(error.clone());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,597 @@
+//! The write path, and the order of its steps.
+//!
+//! Write-once keys: permit -> hidden upload, verified -> publish create-only -> one transaction (lock still
+//! ours; catalog and journal rows) -> answer. A late write of a writer that lost the lock leaves an
+//! unreferenced object at a name nobody uses again.
+//!
+//! All other keys: permit -> hidden upload, verified -> turn at the key -> **intent** (lock still ours; carries
+//! all that a resolver must record) -> older content kept -> publish -> **commit** (ends the intent; catalog
+//! and journal rows) -> answer. The intent is opened only when every byte is there: it is short, so a
+//! hand-over waits for publishes, never for uploads. An upload without an intent cannot be published, since
+//! opening one checks the lock; an upload with one is aborted by whoever resolves it.
+//!
+//! Bytes are durable in the store before the state database says they exist, and both before the answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use policies::format::digest;
+use policies::guard::Overwrite;
+use policies::identity::Epoch;
+use policies::key::{Class, ObjectKey, Writing};
+use policies::lock::{Freeze, Permit, Term};
+
+use super::door::{Found, OpenRepository};
+use super::gate::state_failed;
+use super::guarding::{read_digest, wanted_bytes};
+use super::incarnation;
+use super::ingest::{Ingested, ingest, store_failed};
+use super::{Address, Body, Caller, Door, Error, WriteCondition, Written};
+use crate::state::{AnswerKey, Details, Kept, NewIntent, Object, Put, WriteError};
+use crate::stores::{self, Identity, Plan, Publish, Upload};
+use crate::telemetry::clock;
+
+/// How often a write starts over when another one got in between.
+const ATTEMPTS: usize = 8;
+
+/// A verified upload on its way to its name.
+pub(super) struct Prepared {
+    pub upload: Box<dyn Upload>,
+    pub size: u64,
+    pub etag: Arc<str>,
+    pub hash: [u8; 32],
+    pub details: Option<Arc<Details>>,
+    /// The client's multipart upload that this completes.
+    pub completes: Option<String>,
+    pub operation: &'static str,
+    /// The bytes, of metadata that the guard reads.
+    pub captured: Option<Bytes>,
+}
+
+impl Door {
+    pub async fn put(
+        &self,
+        caller: &Caller,
+        to: &Address,
+        body: Body,
+        mut details: Details,
+        condition: WriteCondition,
+    ) -> Result<Written, Error> {
+        let found = self.find(to)?;
+        let permit = self.permit(&found, caller, &to.key).await?;
+        let fenced =
+            found.class.writing() != Writing::Once || !matches!(condition, WriteCondition::Always);
+        let plan = Plan {
+            size: body.size,
+            fenced,
+        };
+        let mut upload = found
+            .open
+            .store
+            .begin(&permit, &to.key, plan)
+            .await
+            .map_err(|e| store_failed("begin an upload", &e))?;
+        let mut taken = match ingest(body, upload.as_mut(), wanted_bytes(&found.class)).await {
+            Ok(taken) => taken,
+            Err(e) => {
+                give_up(upload).await;
+                return Err(e);
+            }
+        };
+        details.checksums.clone_from(&taken.checksums);
+        let prepared = Prepared {
+            upload,
+            size: taken.size,
+            etag: taken.etag().into(),
+            hash: taken.hash,
+            details: some(details),
+            completes: None,
+            operation: "PutObject",
+            captured: taken.captured.take(),
+        };
+        self.publish(caller, &found, permit, to, prepared, condition, taken)
+            .await
+    }
+
+    async fn publish(
+        &self,
+        caller: &Caller,
+        found: &Found,
+        permit: Permit,
+        to: &Address,
+        prepared: Prepared,
+        condition: WriteCondition,
+        taken: Ingested,
+    ) -> Result<Written, Error> {
+        let (etag, modified_ms) = self
+            .settle(caller, found, permit, to, prepared, condition)
+            .await?;
+        Ok(Written {
+            etag,
+            checksums: taken.checksums,
+            modified_ms,
+        })
+    }
+
+    /// From a verified upload to a recorded object; the ETag and time that the client is told.
+    pub(super) async fn settle(
+        &self,
+        caller: &Caller,
+        found: &Found,
+        permit: Permit,
+        to: &Address,
+        prepared: Prepared,
+        condition: WriteCondition,
+    ) -> Result<(Arc<str>, i64), Error> {
+        match (found.class.writing(), &condition) {
+            (Writing::Once, WriteCondition::Always) => {
+                self.settle_once(caller, found, &permit, to, prepared).await
+            }
+            (Writing::Once | Writing::Commit | Writing::Free, _) => {
+                self.settle_under_intent(caller, found, &permit, to, prepared, condition)
+                    .await
+            }
+        }
+    }
+
+    async fn settle_once(
+        &self,
+        caller: &Caller,
+        found: &Found,
+        permit: &Permit,
+        to: &Address,
+        prepared: Prepared,
+    ) -> Result<(Arc<str>, i64), Error> {
+        let open = &found.open;
+        let mut put = new_row(open, &to.key, &prepared, true);
+        let captured = prepared.captured;
+        match prepared.upload.publish(Publish::CreateOnly).await {
+            Ok(published) => put.identity = published.identity,
+            Err(stores::Error::Exists) => {
+                let (now, etag) = (put.now_ms, Arc::clone(&put.etag));
+                return match self.occupied(open, permit, &to.key, put).await? {
+                    Occupied::Same(object) => Ok((object.etag, object.modified_ms)),
+                    Occupied::Adopted => Ok((etag, now)),
+                    Occupied::Other => Err(overwrite_refused(open, &found.class, &to.key)),
+                };
+            }
+            Err(e) => return Err(store_failed("publish the object", &e)),
+        }
+        let (etag, now) = (Arc::clone(&put.etag), put.now_ms);
+        match self.state.record(permit, put.clone()).await {
+            Ok(_) => {
+                open.tell_written(&to.key, &found.class, captured).await;
+                Ok((etag, now))
+            }
+            Err(WriteError::Exists(Some(row))) if row.hash == put.hash => {
+                Ok((row.etag.clone(), row.modified_ms))
+            }
+            Err(WriteError::Exists(_)) => Err(overwrite_refused(open, &found.class, &to.key)),
+            Err(e) => Err(open.write_failed(caller, e)),
+        }
+    }
+
+    /// A write-once name is taken in the store: by what the catalog knows, by deleted content, or by an orphan.
+    async fn occupied(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        key: &ObjectKey,
+        put: Put,
+    ) -> Result<Occupied, Error> {
+        let _turn = open.turn(key).await;
+        if let Some(object) = self.lookup(open, key).await?.object {
+            return Ok(if object.hash == put.hash {
+                Occupied::Same(object)
+            } else {
+                Occupied::Other
+            });
+        }
+        let Some(there) = self.content_at(open, key).await? else {
+            return Err(Error::SlowDown(
+                "The name was just freed; try again.".into(),
+            ));
+        };
+        if (there.hash, there.size) == (put.hash.unwrap_or_default(), put.size) {
+            let put = Put {
+                identity: there.identity,
+                ..put
+            };
+            self.forget_tombstones_at(open, permit, key).await?;
+            self.state.record(permit, put).await.map_err(|e| match e {
+                WriteError::Failed(e) => state_failed("record the write", &e),
+                WriteError::LockMoved(_)
+                | WriteError::Exists(_)
+                | WriteError::KeyBusy
+                | WriteError::IntentGone
+                | WriteError::UploadGone => {
+                    Error::SlowDown("Another write got in between; try again.".into())
+                }
+            })?;
+            return Ok(Occupied::Adopted);
+        }
+        self.clear_name(open, permit, key).await?;
+        Err(Error::SlowDown(
+            "An unfinished object was moved out of the way; try again.".into(),
+        ))
+    }
+
+    pub(super) async fn settle_under_intent(
+        &self,
+        caller: &Caller,
+        found: &Found,
+        permit: &Permit,
+        to: &Address,
+        prepared: Prepared,
+        condition: WriteCondition,
+    ) -> Result<(Arc<str>, i64), Error> {
+        let open = &found.open;
+        let _turn = open.turn(&to.key).await;
+        let answer = answer_key(caller, open, to, &prepared);
+        if let Some(answer) = &answer
+            && let Some(known) = self
+                .state
+                .answer(answer)
+                .await
+                .map_err(|e| state_failed("look up an earlier answer", &e))?
+        {
+            give_up(prepared.upload).await;
+            return Ok((known.etag, clock::now_ms()));
+        }
+        let digest = match &prepared.captured {
+            Some(bytes) => read_digest(&found.class, bytes.clone()).await,
+            None => None,
+        };
+        let judged = match self.current(open, &to.key).await {
+            Ok(current) => judge(
+                found,
+                &to.key,
+                current.as_ref(),
+                &prepared,
+                &condition,
+                digest.as_ref(),
+            )
+            .map(|verdict| (current, verdict)),
+            Err(e) => Err(e),
+        };
+        let current = match judged {
+            Ok((_, Judged::AlreadyThere(etag, modified))) => {
+                give_up(prepared.upload).await;
+                return Ok((etag, modified));
+            }
+            Ok((current, Judged::Write)) => current,
+            Err(e) => {
+                give_up(prepared.upload).await;
+                return Err(e);
+            }
+        };
+        if let Class::Root(generation) = found.class {
+            return self
+                .commit_root(caller, found, permit, to, prepared, generation, answer)
+                .await;
+        }
+        let done = self
+            .commit(caller, found, permit, to, prepared, current, answer)
+            .await?;
+        open.guarding.written(&to.key, &found.class, digest);
+        Ok(done)
+    }
+
+    /// A root is admitted, committed and made known to the guard while no other root and no delete gets in between.
+    #[expect(clippy::too_many_arguments, reason = "one write, all of it")]
+    async fn commit_root(
+        &self,
+        caller: &Caller,
+        found: &Found,
+        permit: &Permit,
+        to: &Address,
+        mut prepared: Prepared,
+        generation: u64,
+        answer: Option<AnswerKey>,
+    ) -> Result<(Arc<str>, i64), Error> {
+        let open = &found.open;
+        let _alone = open.guarding.commits.write().await;
+        let body = prepared.captured.take();
+        let admitted = match &body {
+            Some(body) => self.admit_root(open, permit, generation, body).await,
+            None => Err(Error::SlowDown("The gateway restarted while this root was uploaded, or the root is too large; try again.".into())),
+        };
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(e) => {
+                give_up(prepared.upload).await;
+                return Err(e);
+            }
+        };
+        let done = self
+            .commit(caller, found, permit, to, prepared, None, answer)
+            .await?;
+        open.guarding.committed(admitted, epoch_of(permit));
+        Ok(done)
+    }
+
+    async fn commit(
+        &self,
+        caller: &Caller,
+        found: &Found,
+        permit: &Permit,
+        to: &Address,
+        prepared: Prepared,
+        current: Option<Object>,
+        answer: Option<AnswerKey>,
+    ) -> Result<(Arc<str>, i64), Error> {
+        let open = &found.open;
+        if let Err(e) = self.alone(found).await {
+            give_up(prepared.upload).await;
+            return Err(e);
+        }
+        let journalled = found.class.writing() != Writing::Free;
+        let mut put = new_row(open, &to.key, &prepared, journalled);
+        put.replaces = current.as_ref().map(|c| c.sequence);
+        put.answer = answer;
+        put.kept = current
+            .as_ref()
+            .filter(|_| keeps_old_content(&found.class))
+            .map(|c| kept_name(open, c));
+        let (etag, now) = (Arc::clone(&put.etag), put.now_ms);
+        let intent = NewIntent {
+            upload: prepared.upload.id().clone(),
+            put: put.clone(),
+        };
+        let intent = match self.state.open_intent(permit, intent).await {
+            Ok(intent) => intent,
+            Err(e) => {
+                give_up(prepared.upload).await;
+                return Err(open.write_failed(caller, e));
+            }
+        };
+        match self
+            .take_effect(open, permit, &to.key, prepared.upload, &put)
+            .await
+        {
+            Ok(identity) => match self.state.commit_intent(intent, identity).await {
+                Ok(_) => Ok((etag, now)),
+                Err(e) => Err(open.write_failed(caller, e)),
+            },
+            Err(e) => {
+                self.undo(open, permit, intent, &to.key, &put).await;
+                Err(e)
+            }
+        }
+    }
+
+    /// Before a root is committed: no other gateway has started on this store since this one did.
+    async fn alone(&self, found: &Found) -> Result<(), Error> {
+        let open = &found.open;
+        let (Class::Root(_), Some(ours)) = (&found.class, open.incarnation.get()) else {
+            return Ok(());
+        };
+        if !incarnation::superseded(open.store.as_ref(), *ours)
+            .await
+            .map_err(|e| store_failed("look for another gateway", &e))?
+        {
+            return Ok(());
+        }
+        tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");
+        open.gate.doubt(Freeze::OtherGateway);
+        Err(Error::SlowDown(format!(
+            "Repository '{}' is frozen: another gateway works on its store.",
+            open.name
+        )))
+    }
+
+    /// Older content is kept, then the new content gets the name.
+    async fn take_effect(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        key: &ObjectKey,
+        upload: Box<dyn Upload>,
+        put: &Put,
+    ) -> Result<Identity, Error> {
+        if let Some(kept) = &put.kept {
+            open.store
+                .set_aside(permit, key, &kept.name)
+                .await
+                .map_err(|e| store_failed("keep the older content", &e))?;
+        }
+        let mode = if put.replaces.is_none() {
+            self.clear_name(open, permit, key).await?;
+            Publish::CreateOnly
+        } else {
+            Publish::Replace
+        };
+        upload
+            .publish(mode)
+            .await
+            .map(|p| p.identity)
+            .map_err(|e| store_failed("publish the object", &e))
+    }
+
+    /// A failed publish may have taken effect: the resolver's rule decides, as after a crash.
+    async fn undo(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        intent: crate::state::IntentId,
+        key: &ObjectKey,
+        put: &Put,
+    ) {
+        tracing::warn!(repository = %open.name, key = %key, size = put.size, "a publish failed; resolving its intent");
+        let intents = match self.state.intents(open.id).await {
+            Ok(intents) => intents,
+            Err(e) => {
+                return tracing::error!(cause = %e, "the intent stays open until the next resolve");
+            }
+        };
+        if let Some(found) = intents.into_iter().find(|i| i.id == intent)
+            && let Err(e) = self.resolve(open, permit, &found).await
+        {
+            tracing::error!(repository = %open.name, cause = %e, "the intent stays open until the next resolve");
+        }
+    }
+
+    /// The row that a write replaces. Another node's open intent is waited for, briefly.
+    async fn current(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+    ) -> Result<Option<Object>, Error> {
+        for _ in 0..ATTEMPTS {
+            let lookup = self.lookup(open, key).await?;
+            if !lookup.busy {
+                return Ok(lookup.object);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        Err(Error::SlowDown(
+            "Another write to this key is under way; try again.".into(),
+        ))
+    }
+}
+
+impl OpenRepository {
+    /// Lets the guard know of a write-once object; only shard indices have something to say.
+    async fn tell_written(&self, key: &ObjectKey, class: &Class, captured: Option<Bytes>) {
+        let digest = match captured {
+            Some(bytes) => read_digest(class, bytes).await,
+            None => None,
+        };
+        self.guarding.written(key, class, digest);
+    }
+}
+
+enum Occupied {
+    Same(Object),
+    Adopted,
+    Other,
+}
+
+enum Judged {
+    /// The same bytes are there: a replay.
+    AlreadyThere(Arc<str>, i64),
+    Write,
+}
+
+/// Conditions and the overwrite rule, on what is there now.
+fn judge(
+    found: &Found,
+    key: &ObjectKey,
+    current: Option<&Object>,
+    prepared: &Prepared,
+    condition: &WriteCondition,
+    digest: Option<&digest::Read>,
+) -> Result<Judged, Error> {
+    match (condition, current) {
+        (WriteCondition::IfAbsent, Some(_)) => return Err(Error::PreconditionFailed),
+        (WriteCondition::IfMatch(_), None) => return Err(Error::NoSuchKey),
+        (WriteCondition::IfMatch(etag), Some(current))
+            if etag != "*" && **etag != *current.etag =>
+        {
+            return Err(Error::PreconditionFailed);
+        }
+        (WriteCondition::Always | WriteCondition::IfAbsent | WriteCondition::IfMatch(_), _) => {}
+    }
+    let Some(current) = current else {
+        return match (&found.class, &prepared.captured) {
+            (Class::Pointer, Some(body)) => {
+                found.open.guarding.pointer(body).map(|()| Judged::Write)
+            }
+            (_, _) => Ok(Judged::Write),
+        };
+    };
+    let same_bytes = current.hash == Some(prepared.hash) && current.size == prepared.size;
+    if let (Class::Pointer, Some(body)) = (&found.class, &prepared.captured) {
+        found.open.guarding.pointer(body)?;
+    }
+    Ok(
+        match found
+            .open
+            .guarding
+            .overwrite(key, &found.class, same_bytes, digest)?
+        {
+            Overwrite::Same => Judged::AlreadyThere(Arc::clone(&current.etag), current.modified_ms),
+            Overwrite::Replace => Judged::Write,
+        },
+    )
+}
+
+pub(super) fn epoch_of(permit: &Permit) -> Epoch {
+    match permit.term() {
+        Term::Held(epoch) | Term::Settle(epoch) => epoch,
+        Term::Free => Epoch(0),
+    }
+}
+
+/// Other content under a name that is written once.
+fn overwrite_refused(open: &OpenRepository, class: &Class, key: &ObjectKey) -> Error {
+    match open.guarding.overwrite(key, class, false, None) {
+        Err(refused) => refused,
+        Ok(_) => Error::SlowDown("Another write to this key is under way; try again.".into()),
+    }
+}
+
+/// The pointer holds nothing that the newest root does not say; registration and analysis keep nothing.
+fn keeps_old_content(class: &Class) -> bool {
+    !matches!(class, Class::Pointer) && class.writing() != Writing::Free
+}
+
+fn kept_name(open: &OpenRepository, object: &Object) -> Kept {
+    let name = format!(
+        "{}kept/{}/{:020}",
+        policies::key::RESERVED,
+        open.name,
+        object.sequence
+    );
+    Kept {
+        name: ObjectKey::parse(&name).expect("a prefix, a short name and a number are a key"),
+        retain_ms: open.retain_ms(),
+    }
+}
+
+fn new_row(open: &OpenRepository, key: &ObjectKey, prepared: &Prepared, journalled: bool) -> Put {
+    Put {
+        repository: open.id,
+        bucket: open.bucket_id,
+        key: key.clone(),
+        size: prepared.size,
+        etag: Arc::clone(&prepared.etag),
+        hash: Some(prepared.hash),
+        identity: Identity("".into()),
+        now_ms: clock::now_ms(),
+        details: prepared.details.clone(),
+        replaces: None,
+        kept: None,
+        journalled,
+        completes: prepared.completes.clone(),
+        answer: None,
+    }
+}
+
+/// Only requests that a client can repeat and that a repeat could harm are remembered.
+fn answer_key(
+    caller: &Caller,
+    open: &OpenRepository,
+    to: &Address,
+    prepared: &Prepared,
+) -> Option<AnswerKey> {
+    caller.invocation.as_ref().map(|invocation| AnswerKey {
+        cluster: caller.cluster.clone(),
+        operation: prepared.operation.into(),
+        bucket: open.bucket_id,
+        key: to.key.clone(),
+        invocation: invocation.to_string(),
+        hash: prepared.hash,
+    })
+}
+
+pub(super) fn some(details: Details) -> Option<Arc<Details>> {
+    (details != Details::default()).then(|| Arc::new(details))
+}
+
+/// Ends a hidden upload; what is left of its bytes is swept at the next start.
+pub(super) async fn give_up(upload: Box<dyn Upload>) {
+    if let Err(e) = upload.abort().await {
+        tracing::warn!(cause = %e, "a hidden upload could not be removed now");
+    }
+}

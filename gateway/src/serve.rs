@@ -1,0 +1,234 @@
+//! From a plan to a running gateway, and back down.
+//!
+//! Start order: state database, stores and their probes, repositories, recovery of what was left open, then
+//! listen. A store that cannot be reached freezes its repositories; everything else serves.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use policies::identity::StoreName;
+use policies::lock::Freeze;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded};
+use crate::frontend::{self, Credentials, Frontend};
+use crate::keys::Keys;
+use crate::repository::{Door, OpenRepository, adoption, incarnation, reaper};
+use crate::state::sqlite::Database;
+use crate::state::{RepositoryIdentity, State};
+use crate::stores::directory::Directory;
+use crate::stores::s3::S3Store;
+use crate::stores::{self, Store};
+use crate::{telemetry, tls};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
+    let metrics = telemetry::init_metrics()?;
+    let s3 = listen(plan.s3.listen).await?;
+    let admin_listener = listen(plan.admin.listen).await?;
+    let (s3_address, admin_address) = (s3.local_addr()?, admin_listener.local_addr()?);
+    let state: Arc<dyn State> = Arc::new(Database::open(&plan.state)?);
+    let stores = open_stores(&plan).await?;
+    let door = Arc::new(open_door(&plan, &state, &stores).await?);
+    door.recover().await?;
+    let watchers = watch_for_other_gateways(&door, &stores).await;
+
+    let stop = CancellationToken::new();
+    let reapers = spawn_reapers(&door);
+    let keys = Arc::new(Keys::new(plan.keys.clone()));
+    let credentials: Arc<dyn Credentials> = keys.clone();
+    let frontend = Frontend::new(
+        Arc::clone(&door),
+        front_settings(&plan, &state).await?,
+        credentials,
+    );
+    let admin = Admin::new(Arc::clone(&door), metrics, &plan.admin)?;
+    announce(&plan, s3_address, admin_address);
+    let serving = tokio::spawn(frontend.serve(s3, stop.clone().cancelled_owned()));
+    let administering = tokio::spawn(admin::serve(admin, admin_listener, stop.clone()));
+    until_told_to_stop(lookup, &keys).await?;
+    tracing::info!("stopping: requests under way have 30 s to finish");
+    stop.cancel();
+    serving.await??;
+    administering.await?;
+    for task in reapers.into_iter().chain(watchers) {
+        task.abort();
+    }
+    Ok(())
+}
+
+async fn front_settings(
+    plan: &Plan,
+    state: &Arc<dyn State>,
+) -> Result<frontend::Settings, Failure> {
+    Ok(frontend::Settings {
+        domain: plan.s3.domain.clone(),
+        region: plan.s3.region.clone(),
+        allow_unsigned_payload: plan.s3.allow_unsigned_payload,
+        tls: plan
+            .s3
+            .tls
+            .as_ref()
+            .map(|tls| tls::server(tls, None))
+            .transpose()?,
+        token_secret: rand::random(),
+        limits: plan.s3.limits.clone(),
+    })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}; choose another with listen, --s3-listen or --admin-listen").into())
+}
+
+/// Every store of the plan, probed. Unreachable ones are missing from the map.
+pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store>>, Failure> {
+    let mut open: HashMap<StoreName, Arc<dyn Store>> = HashMap::new();
+    for (name, store) in &plan.stores {
+        match open_store(store).await {
+            Ok(opened) => {
+                let can = opened.capabilities();
+                if !(can.create_only && can.abort_beats_complete) && !store.single_gateway {
+                    return Err(format!(
+                        "store '{name}' has no create-only writes, or completes aborted uploads: two gateways could not be told apart; \
+                         if this is the only one, say single_gateway = true in [stores.{name}]"
+                    )
+                    .into());
+                }
+                open.insert(name.clone(), opened);
+            }
+            Err(e) => {
+                tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen")
+            }
+        }
+    }
+    Ok(open)
+}
+
+async fn open_store(store: &StorePlan) -> stores::Result<Arc<dyn Store>> {
+    Ok(match &store.url {
+        StoreUrl::Directory(path) => Arc::new(Directory::open(path.clone()).await?),
+        StoreUrl::S3(settings) => {
+            let store =
+                S3Store::open(settings).map_err(|e| stores::Error::Failed(e.to_string().into()))?;
+            store.probe().await?;
+            Arc::new(store)
+        }
+    })
+}
+
+async fn open_door(
+    plan: &Plan,
+    state: &Arc<dyn State>,
+    stores: &HashMap<StoreName, Arc<dyn Store>>,
+) -> Result<Door, Failure> {
+    let mut repositories = Vec::new();
+    for (name, repository) in &plan.repositories {
+        let identity = RepositoryIdentity {
+            name: name.clone(),
+            bucket: repository.bucket.clone(),
+            base_path: repository.base_path.clone(),
+            store: repository.store.clone(),
+        };
+        let row = state.open_repository(&identity).await?;
+        let store = stores
+            .get(&repository.store)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(stores::unreachable::Unreachable));
+        let keeps_time = repositories.is_empty();
+        let open = OpenRepository::new(name.clone(), &row, repository.clone(), store, keeps_time);
+        adoption::check(state, &open).await?;
+        repositories.push(Arc::new(open));
+    }
+    Ok(Door::new(
+        plan.layout.clone(),
+        Arc::clone(state),
+        repositories,
+    ))
+}
+
+/// Takes this start's number in every store whose repositories are beyond doubt, and watches for higher ones.
+async fn watch_for_other_gateways(
+    door: &Arc<Door>,
+    stores: &HashMap<StoreName, Arc<dyn Store>>,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let mut tasks = Vec::new();
+    for (name, store) in stores {
+        let here: Vec<_> = door
+            .repositories()
+            .values()
+            .filter(|open| open.plan.store == *name)
+            .cloned()
+            .collect();
+        if here.is_empty() || here.iter().any(|open| open.gate.is_frozen()) {
+            continue;
+        }
+        match incarnation::begin(store.as_ref()).await {
+            Ok(ours) => {
+                for open in &here {
+                    open.stand_as(ours);
+                }
+                tasks.push(tokio::spawn(incarnation::watch(
+                    Arc::clone(store),
+                    ours,
+                    here,
+                )));
+            }
+            Err(e) => {
+                tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
+                for open in &here {
+                    open.gate.doubt(Freeze::StoreUnreachable);
+                }
+            }
+        }
+    }
+    tasks
+}
+
+fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {
+    door.repositories()
+        .values()
+        .map(|open| tokio::spawn(reaper::run(Arc::clone(door), Arc::clone(open))))
+        .collect()
+}
+
+/// Where things are, for people on standard output.
+fn announce(plan: &Plan, s3: SocketAddr, admin: SocketAddr) {
+    let scheme = |tls: bool| if tls { "https" } else { "http" };
+    println!("S3 endpoint:  {}://{s3}", scheme(plan.s3.tls.is_some()));
+    println!(
+        "admin API:    {}://{admin} (token in {})",
+        scheme(plan.admin.tls.is_some()),
+        plan.admin.token_file.display()
+    );
+    if let Source::Embedded(data) = &plan.source {
+        println!("data:         {}", data.display());
+        println!("{}", embedded::registration(plan, s3));
+    }
+    tracing::info!(%s3, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
+}
+
+/// SIGHUP reloads the clusters' keys; a bad file keeps the old ones.
+async fn until_told_to_stop(lookup: &Lookup, keys: &Keys) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reload = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = reload.recv() => match crate::config::load(lookup) {
+                Ok(plan) => {
+                    keys.replace(plan.keys);
+                    tracing::info!("reloaded the clusters' keys");
+                }
+                Err(e) => tracing::error!(cause = %e, "the new configuration is wrong; the old one stays in force"),
+            },
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Objects: looking one up, recording a put, hiding removed ones.
+//!
+//! Invariant: an object's row, its journal entry, its repository's counters and the tombstone of what it
+//! replaces are one transaction.
+
+use policies::key::ObjectKey;
+use rusqlite::{Connection, params};
+
+use super::lock::{self, Leave};
+use super::rows::{Etag, count, etag, int, key, object, object_columns};
+use super::writer::{Fault, Tx};
+use super::{answers, intents, tombstones, uploads};
+use crate::state::{
+    BucketId, Change, Error, JournalEntry, Lookup, Object, Put, Recorded, Removal, RepositoryId,
+    Result, Usage, WriteError, stored,
+};
+
+/// The object and whether an intent on its key is open, both at one instant.
+pub(super) fn lookup(db: &Connection, bucket: BucketId, wanted: &ObjectKey) -> Result<Lookup> {
+    let mut statement = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM intents WHERE bucket = ?1 AND key = ?2), o.key, o.repository, o.size, o.etag,
+                o.hash, o.identity, o.modified_ms, o.sequence, o.details
+         FROM (SELECT 1) LEFT JOIN objects o ON o.bucket = ?1 AND o.key = ?2",
+    )?;
+    let mut rows = statement.query((bucket.0, wanted.as_str().as_bytes()))?;
+    let row = rows
+        .next()?
+        .ok_or_else(|| stored::unreadable("a lookup has no answer"))?;
+    let absent = matches!(row.get_ref(1)?, rusqlite::types::ValueRef::Null);
+    Ok(Lookup {
+        busy: row.get(0)?,
+        object: if absent { None } else { Some(object(row, 1)?) },
+    })
+}
+
+fn find(db: &Connection, bucket: BucketId, wanted: &ObjectKey) -> Result<Option<Object>> {
+    let mut statement = db.prepare_cached(concat!(
+        "SELECT ",
+        object_columns!(),
+        " FROM objects WHERE bucket = ?1 AND key = ?2"
+    ))?;
+    let mut rows = statement.query((bucket.0, wanted.as_str().as_bytes()))?;
+    rows.next()?.map(|row| object(row, 0)).transpose()
+}
+
+pub(super) fn record(tx: &mut Tx<'_>, leave: &Leave, put: &Put) -> Result<Recorded, Fault> {
+    lock::check(tx, leave, put.repository)?;
+    if intents::is_open(tx.db, put.bucket, &put.key)? {
+        return Err(WriteError::KeyBusy.into());
+    }
+    uploads::require_completed_one(tx.db, put)?;
+    apply(tx, put)
+}
+
+/// Is the row that the put replaces (or its absence) there?
+pub(super) fn require_replaced(db: &Connection, put: &Put) -> Result<Option<Object>, Fault> {
+    let there = find(db, put.bucket, &put.key)?;
+    if there.as_ref().map(|row| row.sequence) == put.replaces {
+        Ok(there)
+    } else {
+        Err(WriteError::Exists(there.map(Box::new)).into())
+    }
+}
+
+/// Makes a put visible. Its lock or intent was checked.
+pub(super) fn apply(tx: &mut Tx<'_>, put: &Put) -> Result<Recorded, Fault> {
+    let sequence = tx.memory.next_sequence(put.repository, put.journalled);
+    if put.replaces.is_some() {
+        replace(tx, put, sequence)?;
+    } else if !insert(tx.db, put, sequence)? {
+        let there = find(tx.db, put.bucket, &put.key)?;
+        return Err(WriteError::Exists(there.map(Box::new)).into());
+    }
+    tx.memory.gained(put.repository, put.size);
+    if put.journalled {
+        journal_put(tx.db, put, sequence)?;
+    }
+    if let Some(upload) = &put.completes {
+        uploads::complete(tx, put, upload, sequence)?;
+    }
+    if let Some(answer) = &put.answer {
+        answers::keep(tx, answer, &put.etag, sequence)?;
+    }
+    Ok(Recorded { sequence })
+}
+
+fn replace(tx: &mut Tx<'_>, put: &Put, sequence: u64) -> Result<(), Fault> {
+    let Some(old) = require_replaced(tx.db, put)? else {
+        return Err(WriteError::Exists(None).into());
+    };
+    tx.memory.lost(old.repository, old.size);
+    tx.db
+        .prepare_cached("DELETE FROM objects WHERE bucket = ?1 AND key = ?2")?
+        .execute((put.bucket.0, put.key.as_str().as_bytes()))?;
+    insert(tx.db, put, sequence)?;
+    if let Some(kept) = &put.kept {
+        tombstones::write(tx, &old, &kept.name, sequence, kept.retain_ms)?;
+    }
+    Ok(())
+}
+
+/// False = the key is taken.
+fn insert(db: &Connection, put: &Put, sequence: u64) -> rusqlite::Result<bool> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO objects (bucket, key, repository, size, etag, hash, identity, modified_ms, sequence, details)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+    )?;
+    let inserted = statement.execute(params![
+        put.bucket.0,
+        put.key.as_str().as_bytes(),
+        put.repository.0,
+        int(put.size),
+        Etag(&put.etag),
+        put.hash,
+        &*put.identity.0,
+        put.now_ms,
+        int(sequence),
+        stored::details_text(put.details.as_deref()),
+    ])?;
+    Ok(inserted == 1)
+}
+
+/// Hides objects. None for a key that had none.
+pub(super) fn remove(
+    tx: &mut Tx<'_>,
+    leave: &Leave,
+    removals: &[Removal],
+) -> Result<Vec<Option<Object>>, Fault> {
+    removals
+        .iter()
+        .map(|removal| remove_one(tx, leave, removal))
+        .collect()
+}
+
+fn remove_one(tx: &mut Tx<'_>, leave: &Leave, removal: &Removal) -> Result<Option<Object>, Fault> {
+    lock::check(tx, leave, removal.repository)?;
+    if intents::is_open(tx.db, removal.bucket, &removal.key)? {
+        return Err(WriteError::KeyBusy.into());
+    }
+    let Some(old) = find(tx.db, removal.bucket, &removal.key)? else {
+        return Ok(None);
+    };
+    if old.repository != removal.repository {
+        return Err(Error::Failed("the object belongs to another repository".into()).into());
+    }
+    tx.db
+        .prepare_cached("DELETE FROM objects WHERE bucket = ?1 AND key = ?2")?
+        .execute((removal.bucket.0, removal.key.as_str().as_bytes()))?;
+    tx.memory.lost(old.repository, old.size);
+    let sequence = tx
+        .memory
+        .next_sequence(removal.repository, removal.journalled);
+    if removal.journalled {
+        journal_delete(tx.db, removal, sequence)?;
+    }
+    if let Some(retain_ms) = removal.retain_ms {
+        tombstones::write(tx, &old, &removal.key, sequence, retain_ms)?;
+    }
+    Ok(Some(old))
+}
+
+pub(super) fn usage(db: &Connection, repository: RepositoryId) -> Result<Usage> {
+    let mut statement =
+        db.prepare_cached("SELECT objects, bytes, sequence FROM repositories WHERE id = ?1")?;
+    let mut rows = statement.query([repository.0])?;
+    let row = rows.next()?.ok_or_else(lock::unknown)?;
+    Ok(Usage {
+        objects: count(row, 0)?,
+        bytes: count(row, 1)?,
+        sequence: count(row, 2)?,
+    })
+}
+
+fn journal_put(db: &Connection, put: &Put, sequence: u64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO journal (repository, sequence, key, size, etag, hash, at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        put.repository.0,
+        int(sequence),
+        put.key.as_str().as_bytes(),
+        int(put.size),
+        Etag(&put.etag),
+        put.hash,
+        put.now_ms
+    ])
+    .map(|_| ())
+}
+
+fn journal_delete(db: &Connection, removal: &Removal, sequence: u64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO journal (repository, sequence, key, at_ms) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute((
+        removal.repository.0,
+        int(sequence),
+        removal.key.as_str().as_bytes(),
+        removal.now_ms,
+    ))
+    .map(|_| ())
+}
+
+pub(super) fn journal(
+    db: &Connection,
+    repository: RepositoryId,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<JournalEntry>> {
+    let mut statement = db.prepare_cached(
+        "SELECT sequence, key, size, etag, hash, at_ms FROM journal
+         WHERE repository = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
+    )?;
+    let mut rows = statement.query([repository.0, int(after), int(limit as u64)])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let deleted = matches!(row.get_ref(2)?, rusqlite::types::ValueRef::Null);
+        let change = if deleted {
+            Change::Delete
+        } else {
+            Change::Put {
+                size: count(row, 2)?,
+                etag: etag(row, 3)?,
+                hash: row.get(4)?,
+            }
+        };
+        entries.push(JournalEntry {
+            sequence: count(row, 0)?,
+            key: key(row, 1)?,
+            change,
+            at_ms: row.get(5)?,
+        });
+    }
+    Ok(entries)
+}

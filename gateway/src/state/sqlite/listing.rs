@@ -1,0 +1,84 @@
+//! One page of a bucket, as a walk over keys in byte order that seeks past what it need not read.
+//!
+//! A common prefix is reported at the first of its rows that the caller may see, and the walk goes on behind
+//! the last key that could start with it: what lies below costs one seek, however much it is. The position
+//! `after` is passed over the same way: if it is, or lies inside, a common prefix, that prefix was reported on
+//! an earlier page. Page and walk see one snapshot of the catalog.
+
+use rusqlite::{Connection, params};
+
+use super::rows::{after_all_of, bare_object, key_text, object_columns};
+use crate::state::{Entry, ListQuery, Listing, Result};
+
+pub(super) fn list(db: &Connection, query: &ListQuery) -> Result<Listing> {
+    let mut listing = Listing::default();
+    if query.limit == 0 || query.repositories.is_empty() {
+        return Ok(listing);
+    }
+    let snapshot = db.unchecked_transaction()?;
+    let end = after_all_of(&query.prefix);
+    let mut from = start(query);
+    while let Some(next) = walk(&snapshot, query, &from, &end, &mut listing)? {
+        from = next;
+    }
+    snapshot.finish()?;
+    Ok(listing)
+}
+
+/// The first key that may be listed.
+fn start(query: &ListQuery) -> Vec<u8> {
+    let Some(after) = &query.after else {
+        return query.prefix.as_bytes().to_vec();
+    };
+    let next = match common_prefix(query, after) {
+        Some(common) => after_all_of(common),
+        None => [after.as_bytes(), &[0]].concat(),
+    };
+    next.max(query.prefix.as_bytes().to_vec())
+}
+
+/// Lists from `from` to the next common prefix; where to go on behind it, None = the page is done.
+fn walk(
+    db: &Connection,
+    query: &ListQuery,
+    from: &[u8],
+    end: &[u8],
+    listing: &mut Listing,
+) -> Result<Option<Vec<u8>>> {
+    let mut statement = db.prepare_cached(concat!(
+        "SELECT ",
+        object_columns!(),
+        " FROM objects WHERE bucket = ?1 AND key >= ?2 AND key < ?3 ORDER BY key"
+    ))?;
+    let mut rows = statement.query(params![query.bucket.0, from, end])?;
+    while let Some(row) = rows.next()? {
+        let repository: i64 = row.get(1)?;
+        if !query
+            .repositories
+            .iter()
+            .any(|allowed| allowed.0 == repository)
+        {
+            continue;
+        }
+        if listing.entries.len() == query.limit {
+            listing.truncated = true;
+            return Ok(None);
+        }
+        if query.delimiter.is_some()
+            && let Some(common) = common_prefix(query, key_text(row, 0)?)
+        {
+            listing.entries.push(Entry::Prefix(common.to_owned()));
+            return Ok(Some(after_all_of(common)));
+        }
+        listing.entries.push(Entry::Object(bare_object(row, 0)?));
+    }
+    Ok(None)
+}
+
+/// The part of a key up to and including the first delimiter after the query's prefix.
+fn common_prefix<'a>(query: &ListQuery, key: &'a str) -> Option<&'a str> {
+    let delimiter = query.delimiter.as_deref().filter(|d| !d.is_empty())?;
+    let below = key.strip_prefix(&*query.prefix)?;
+    let found = below.find(delimiter)?;
+    Some(&key[..query.prefix.len() + found + delimiter.len()])
+}

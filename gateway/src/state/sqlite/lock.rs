@@ -1,0 +1,220 @@
+//! Repositories and their lock rows, and the check that every write makes inside its transaction.
+
+use policies::identity::{Cluster, Epoch, Repository};
+use policies::lock::{Lock, Permit, Term};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::rows::{count, int};
+use super::writer::{Fault, Tx};
+use super::{audit, intents};
+use crate::state::{
+    AuditEntry, BucketId, Error, LockRow, NewLock, RepositoryId, RepositoryIdentity, RepositoryRow,
+    Result, WriteError, stored,
+};
+
+/// What a permit says, on its way to the writer. Made where the permit is used, for one request.
+#[derive(Debug)]
+pub(super) struct Leave {
+    repository: Repository,
+    pub cluster: Cluster,
+    pub term: Term,
+}
+
+impl From<&Permit> for Leave {
+    fn from(permit: &Permit) -> Self {
+        Self {
+            repository: permit.repository().clone(),
+            cluster: permit.cluster().clone(),
+            term: permit.term(),
+        }
+    }
+}
+
+/// The lock row still allows what the permit was given for; the epoch of the row.
+pub(super) fn check(
+    tx: &Tx<'_>,
+    leave: &Leave,
+    repository: RepositoryId,
+) -> Result<Epoch, WriteError> {
+    let known = tx.memory.repository(repository).ok_or_else(unknown)?;
+    if known.identity.name != leave.repository {
+        let what = format!(
+            "a permit for repository '{}' was used on '{}'",
+            leave.repository, known.identity.name
+        );
+        return Err(Error::Failed(what.into()).into());
+    }
+    let row_epoch = epoch(&known.lock.lock);
+    let allowed = match leave.term {
+        Term::Held(epoch) => holds(&known.lock.lock, epoch, &leave.cluster),
+        Term::Free => match &known.lock.lock {
+            Lock::Vacant { .. } => true,
+            Lock::Held { holder, .. } => *holder == leave.cluster,
+            Lock::Draining { .. } | Lock::Fenced { .. } | Lock::Frozen { .. } => false,
+        },
+        Term::Settle(epoch) => epoch <= row_epoch,
+    };
+    if allowed {
+        Ok(row_epoch)
+    } else {
+        Err(WriteError::LockMoved(Box::new(known.lock.clone())))
+    }
+}
+
+fn holds(lock: &Lock, wanted: Epoch, cluster: &Cluster) -> bool {
+    match lock {
+        Lock::Held { epoch, holder } => *epoch == wanted && holder == cluster,
+        Lock::Vacant { .. } | Lock::Draining { .. } | Lock::Fenced { .. } | Lock::Frozen { .. } => {
+            false
+        }
+    }
+}
+
+fn epoch(lock: &Lock) -> Epoch {
+    match lock {
+        Lock::Vacant { epoch }
+        | Lock::Held { epoch, .. }
+        | Lock::Draining { epoch, .. }
+        | Lock::Fenced { epoch, .. }
+        | Lock::Frozen { epoch, .. } => *epoch,
+    }
+}
+
+pub(super) fn open_repository(
+    tx: &mut Tx<'_>,
+    identity: RepositoryIdentity,
+) -> Result<RepositoryRow, Fault> {
+    if let Some((id, known)) = tx.memory.find(|known| known.name == identity.name) {
+        if known.identity != identity {
+            return Err(moved(&known.identity, &identity).into());
+        }
+        return Ok(RepositoryRow {
+            id,
+            bucket: known.bucket,
+            lock: known.lock.clone(),
+            new: false,
+        });
+    }
+    let same_place = |known: &RepositoryIdentity| {
+        known.bucket == identity.bucket && known.base_path == identity.base_path
+    };
+    if let Some((_, known)) = tx.memory.find(same_place) {
+        return Err(renamed(&known.identity, &identity).into());
+    }
+    let bucket = bucket(tx.db, identity.bucket.as_str())?;
+    tx.db.execute(
+        "INSERT INTO repositories (name, bucket, base_path, store, sequence, unjournalled, objects, bytes)
+         VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0)",
+        (identity.name.as_str(), bucket.0, &identity.base_path, identity.store.as_str()),
+    )?;
+    let id = RepositoryId(tx.db.last_insert_rowid());
+    let lock = LockRow {
+        version: 1,
+        lock: Lock::Vacant { epoch: Epoch(0) },
+        since_ms: 0,
+        reason: None,
+    };
+    write(tx.db, id, &lock)?;
+    tx.memory.add_repository(id, identity, bucket, lock.clone());
+    Ok(RepositoryRow {
+        id,
+        bucket,
+        lock,
+        new: true,
+    })
+}
+
+fn moved(known: &RepositoryIdentity, wanted: &RepositoryIdentity) -> Error {
+    Error::Mismatch(format!(
+        "Repository '{}' is at bucket '{}', base path '{}', store '{}'; it cannot move to bucket '{}', base path '{}', store '{}' under the same name.",
+        known.name,
+        known.bucket,
+        known.base_path,
+        known.store,
+        wanted.bucket,
+        wanted.base_path,
+        wanted.store
+    ))
+}
+
+fn renamed(known: &RepositoryIdentity, wanted: &RepositoryIdentity) -> Error {
+    Error::Mismatch(format!(
+        "Bucket '{}', base path '{}' is known as repository '{}'; it cannot be named '{}'.",
+        known.bucket, known.base_path, known.name, wanted.name
+    ))
+}
+
+fn bucket(db: &Connection, name: &str) -> rusqlite::Result<BucketId> {
+    let known = db
+        .query_row("SELECT id FROM buckets WHERE name = ?1", [name], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    if let Some(id) = known {
+        return Ok(BucketId(id));
+    }
+    db.execute("INSERT INTO buckets (name) VALUES (?1)", [name])?;
+    Ok(BucketId(db.last_insert_rowid()))
+}
+
+pub(super) fn move_lock(
+    tx: &mut Tx<'_>,
+    repository: RepositoryId,
+    from: u64,
+    to: NewLock,
+    entry: &AuditEntry,
+) -> Result<LockRow, Fault> {
+    let known = tx.memory.repository(repository).ok_or_else(unknown)?;
+    if known.lock.version != from {
+        return Err(WriteError::LockMoved(Box::new(known.lock.clone())).into());
+    }
+    if epoch(&to.lock) < epoch(&known.lock.lock) {
+        return Err(Error::Failed("an epoch never goes back".into()).into());
+    }
+    if matches!(to.lock, Lock::Fenced { .. }) && intents::any(tx.db, repository)? {
+        return Err(WriteError::KeyBusy.into());
+    }
+    let row = LockRow {
+        version: from + 1,
+        lock: to.lock,
+        since_ms: to.now_ms,
+        reason: to.reason,
+    };
+    write(tx.db, repository, &row)?;
+    tx.memory.set_lock(repository, row.clone());
+    audit::append(tx, entry)?;
+    Ok(row)
+}
+
+fn write(db: &Connection, repository: RepositoryId, row: &LockRow) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO locks (repository, version, epoch, lock, since_ms, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((
+        repository.0,
+        int(row.version),
+        int(epoch(&row.lock).0),
+        stored::lock_text(&row.lock),
+        row.since_ms,
+        &row.reason,
+    ))
+    .map(|_| ())
+}
+
+pub(super) fn read(db: &Connection, repository: RepositoryId) -> Result<LockRow> {
+    let mut statement = db.prepare_cached(
+        "SELECT version, lock, since_ms, reason FROM locks WHERE repository = ?1",
+    )?;
+    let mut rows = statement.query([repository.0])?;
+    let row = rows.next()?.ok_or_else(unknown)?;
+    Ok(LockRow {
+        version: count(row, 0)?,
+        lock: stored::lock_from(super::rows::text(row.get_ref(1)?)?)?,
+        since_ms: row.get(2)?,
+        reason: row.get(3)?,
+    })
+}
+
+pub(super) fn unknown() -> Error {
+    Error::Failed("the repository is not in the state database".into())
+}

@@ -1,0 +1,264 @@
+//! What the writer knows without asking the database: lock rows, counters, uptime, the audit chain's end.
+//!
+//! Only the writer changes the database, so its memory is authoritative; whatever it holds is written in the
+//! same transaction. A request that fails takes its changes back ([`Memory::undo`]), a transaction that fails
+//! loads everything anew.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+use policies::identity::{Bucket, Repository};
+use rusqlite::Connection;
+
+use super::rows::{count, int};
+use super::{audit, lock};
+use crate::state::{BucketId, LockRow, RepositoryId, RepositoryIdentity, Result, Usage};
+
+/// Sequences of what is not journalled begin here: rows can be told apart, the journal has no gaps.
+pub(super) const UNJOURNALLED: u64 = 1 << 62;
+
+#[derive(Debug)]
+pub(super) struct Memory {
+    repositories: HashMap<RepositoryId, Known>,
+    /// Repositories whose counters are not written yet.
+    changed: BTreeSet<i64>,
+    uptime_ms: u64,
+    /// When `uptime_ms` was told: what has passed since then is uptime as well.
+    uptime_told: Instant,
+    audit: audit::End,
+    undo: Vec<Undo>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub identity: RepositoryIdentity,
+    pub bucket: BucketId,
+    pub lock: LockRow,
+    counters: Counters,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    usage: Usage,
+    unjournalled: u64,
+}
+
+#[derive(Debug)]
+enum Undo {
+    Counters(RepositoryId, Counters),
+    Lock(RepositoryId, LockRow),
+    New(RepositoryId),
+    Uptime(u64, Instant),
+    Audit(audit::End),
+}
+
+impl Memory {
+    pub fn load(db: &Connection) -> Result<Self> {
+        let mut memory = Self {
+            repositories: HashMap::new(),
+            changed: BTreeSet::new(),
+            uptime_ms: load_uptime(db)?,
+            uptime_told: Instant::now(),
+            audit: audit::end(db)?,
+            undo: Vec::new(),
+        };
+        let mut statement = db.prepare_cached(
+            "SELECT r.id, r.name, b.name, r.base_path, r.store, r.bucket, r.sequence, r.unjournalled, r.objects, r.bytes
+             FROM repositories r JOIN buckets b ON b.id = r.bucket",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = RepositoryId(row.get(0)?);
+            let known = Known {
+                identity: RepositoryIdentity {
+                    name: Repository::new(row.get::<_, String>(1)?),
+                    bucket: Bucket::new(row.get::<_, String>(2)?),
+                    base_path: row.get(3)?,
+                    store: policies::identity::StoreName::new(row.get::<_, String>(4)?),
+                },
+                bucket: BucketId(row.get(5)?),
+                lock: lock::read(db, id)?,
+                counters: Counters {
+                    usage: Usage {
+                        sequence: count(row, 6)?,
+                        objects: count(row, 8)?,
+                        bytes: count(row, 9)?,
+                    },
+                    unjournalled: count(row, 7)?,
+                },
+            };
+            memory.repositories.insert(id, known);
+        }
+        Ok(memory)
+    }
+
+    /// Loading anew does not make the time forgotten that passed since the uptime was told.
+    pub fn keep_time_of(&mut self, earlier: &Self) {
+        self.uptime_told = earlier.uptime_told;
+    }
+
+    /// Begins a request: from here on, changes can be undone.
+    pub fn mark(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes back what changed since [`Self::mark`].
+    pub fn undo(&mut self) {
+        while let Some(step) = self.undo.pop() {
+            match step {
+                Undo::Counters(id, counters) => {
+                    if let Some(known) = self.repositories.get_mut(&id) {
+                        known.counters = counters;
+                    }
+                }
+                Undo::Lock(id, row) => {
+                    if let Some(known) = self.repositories.get_mut(&id) {
+                        known.lock = row;
+                    }
+                }
+                Undo::New(id) => {
+                    self.repositories.remove(&id);
+                }
+                Undo::Uptime(ms, told) => (self.uptime_ms, self.uptime_told) = (ms, told),
+                Undo::Audit(end) => self.audit = end,
+            }
+        }
+    }
+
+    /// Writes the counters that the transaction changed.
+    pub fn write_counters(&mut self, db: &Connection) -> rusqlite::Result<()> {
+        for id in std::mem::take(&mut self.changed) {
+            if let Some(known) = self.repositories.get(&RepositoryId(id)) {
+                let Counters {
+                    usage,
+                    unjournalled,
+                } = known.counters;
+                db.prepare_cached(
+                    "UPDATE repositories SET sequence = ?2, unjournalled = ?3, objects = ?4, bytes = ?5 WHERE id = ?1",
+                )?
+                .execute([id, int(usage.sequence), int(unjournalled), int(usage.objects), int(usage.bytes)])?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn repository(&self, id: RepositoryId) -> Option<&Known> {
+        self.repositories.get(&id)
+    }
+
+    pub fn find(
+        &self,
+        matches: impl Fn(&RepositoryIdentity) -> bool,
+    ) -> Option<(RepositoryId, &Known)> {
+        self.repositories
+            .iter()
+            .find(|(_, known)| matches(&known.identity))
+            .map(|(id, known)| (*id, known))
+    }
+
+    pub fn add_repository(
+        &mut self,
+        id: RepositoryId,
+        identity: RepositoryIdentity,
+        bucket: BucketId,
+        lock: LockRow,
+    ) {
+        self.undo.push(Undo::New(id));
+        let counters = Counters::default();
+        self.repositories.insert(
+            id,
+            Known {
+                identity,
+                bucket,
+                lock,
+                counters,
+            },
+        );
+    }
+
+    pub fn set_lock(&mut self, id: RepositoryId, row: LockRow) {
+        if let Some(known) = self.repositories.get_mut(&id) {
+            self.undo
+                .push(Undo::Lock(id, std::mem::replace(&mut known.lock, row)));
+        }
+    }
+
+    /// The next sequence: of the journal, or of what is not journalled.
+    pub fn next_sequence(&mut self, id: RepositoryId, journalled: bool) -> u64 {
+        let mut sequence = 0;
+        self.count(id, |counters| {
+            let counter = if journalled {
+                &mut counters.usage.sequence
+            } else {
+                &mut counters.unjournalled
+            };
+            *counter += 1;
+            sequence = *counter;
+        });
+        if journalled {
+            sequence
+        } else {
+            UNJOURNALLED + sequence
+        }
+    }
+
+    pub fn gained(&mut self, id: RepositoryId, size: u64) {
+        self.count(id, |counters| {
+            counters.usage.objects += 1;
+            counters.usage.bytes += size;
+        });
+    }
+
+    pub fn lost(&mut self, id: RepositoryId, size: u64) {
+        self.count(id, |counters| {
+            counters.usage.objects -= 1;
+            counters.usage.bytes -= size;
+        });
+    }
+
+    fn count(&mut self, id: RepositoryId, change: impl FnOnce(&mut Counters)) {
+        if let Some(known) = self.repositories.get_mut(&id) {
+            self.undo.push(Undo::Counters(id, known.counters));
+            change(&mut known.counters);
+            self.changed.insert(id.0);
+        }
+    }
+
+    pub fn add_uptime(&mut self, add_ms: u64) -> u64 {
+        self.undo
+            .push(Undo::Uptime(self.uptime_ms, self.uptime_told));
+        self.uptime_ms = self.uptime_ms.saturating_add(add_ms);
+        self.uptime_told = Instant::now();
+        self.uptime_ms
+    }
+
+    /// When content that is hidden now is due. Callers tell the uptime now and then; what passed since they
+    /// did so counts as well, else a retention would end early by that much.
+    pub fn due(&self, retain_ms: u64) -> u64 {
+        let since = u64::try_from(self.uptime_told.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.uptime_ms
+            .saturating_add(since)
+            .saturating_add(retain_ms)
+    }
+
+    pub fn uptime(&self) -> u64 {
+        self.uptime_ms
+    }
+
+    pub fn audit_end(&self) -> &audit::End {
+        &self.audit
+    }
+
+    pub fn set_audit_end(&mut self, end: audit::End) {
+        self.undo
+            .push(Undo::Audit(std::mem::replace(&mut self.audit, end)));
+    }
+}
+
+fn load_uptime(db: &Connection) -> rusqlite::Result<u64> {
+    db.query_row(
+        "SELECT value FROM meta WHERE name = 'uptime_ms'",
+        [],
+        |row| count(row, 0),
+    )
+}

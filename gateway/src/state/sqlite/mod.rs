@@ -1,0 +1,297 @@
+//! The state database in one SQLite file, of one gateway process.
+//!
+//! Changes go through the one writer ([`writer`]), reads through a few connections that cannot write and see
+//! every answered change. A read takes microseconds and is done where it is asked for; only a queue's answer
+//! is waited for.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use policies::key::ObjectKey;
+use policies::lock::Permit;
+use rusqlite::Connection;
+
+mod answers;
+mod audit;
+mod catalog;
+mod intents;
+mod listing;
+mod lock;
+mod memory;
+mod open;
+mod rows;
+mod schema;
+mod tombstones;
+mod uploads;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use open::OpenError;
+
+use super::{
+    Answer, AnswerKey, AuditEntry, AuditRecord, BucketId, Error, Intent, IntentId, JournalEntry,
+    ListQuery, Listing, LockRow, Lookup, MultipartUpload, NewIntent, NewLock, NewUpload, Object,
+    PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow, Result,
+    State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
+};
+use crate::stores::{Identity, UploadId};
+use lock::Leave;
+use writer::Writer;
+
+/// Connections for reading: more than there are threads that read at the same instant.
+const READERS: usize = 8;
+
+/// An open state database. Dropping it finishes what is queued and closes it in order.
+pub struct Database {
+    readers: Box<[Mutex<Connection>]>,
+    next: AtomicUsize,
+    writer: Writer,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Opens the database, or makes it; checks it if it was not closed in order.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let writer = Writer::start(path)?;
+        let readers = (0..READERS)
+            .map(|_| open::reader(path).map(Mutex::new))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            readers,
+            next: AtomicUsize::new(0),
+            writer,
+        })
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let order = (0..READERS).map(|i| &self.readers[start.wrapping_add(i) % READERS]);
+        for reader in order {
+            if let Some(db) = reader.try_lock() {
+                return work(&db);
+            }
+        }
+        work(&self.readers[start % READERS].lock())
+    }
+}
+
+#[async_trait]
+impl State for Database {
+    async fn open_repository(&self, identity: &RepositoryIdentity) -> Result<RepositoryRow> {
+        let identity = identity.clone();
+        self.writer
+            .write(move |tx| lock::open_repository(tx, identity))
+            .await
+            .map_err(unrefusable)
+    }
+
+    async fn lock(&self, repository: RepositoryId) -> Result<LockRow> {
+        self.read(|db| lock::read(db, repository))
+    }
+
+    async fn move_lock(
+        &self,
+        repository: RepositoryId,
+        from: u64,
+        to: NewLock,
+        audit: AuditEntry,
+    ) -> Result<LockRow, WriteError> {
+        self.writer
+            .write(move |tx| lock::move_lock(tx, repository, from, to, &audit))
+            .await
+    }
+
+    async fn append_audit(&self, audit: AuditEntry) -> Result<()> {
+        self.writer
+            .write(move |tx| audit::append(tx, &audit))
+            .await
+            .map_err(unrefusable)
+    }
+
+    async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<AuditRecord>> {
+        self.read(|db| audit::newest(db, before, limit))
+    }
+
+    async fn verify_audit(&self) -> Result<Option<u64>> {
+        self.read(audit::verify)
+    }
+
+    async fn object(&self, bucket: BucketId, key: &ObjectKey) -> Result<Lookup> {
+        self.read(|db| catalog::lookup(db, bucket, key))
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Listing> {
+        self.read(|db| listing::list(db, query))
+    }
+
+    async fn usage(&self, repository: RepositoryId) -> Result<Usage> {
+        self.read(|db| catalog::usage(db, repository))
+    }
+
+    async fn journal(
+        &self,
+        repository: RepositoryId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<JournalEntry>> {
+        self.read(|db| catalog::journal(db, repository, after, limit))
+    }
+
+    async fn record(&self, permit: &Permit, put: Put) -> Result<Recorded, WriteError> {
+        let leave = Leave::from(permit);
+        self.writer
+            .write(move |tx| catalog::record(tx, &leave, &put))
+            .await
+    }
+
+    async fn open_intent(
+        &self,
+        permit: &Permit,
+        intent: NewIntent,
+    ) -> Result<IntentId, WriteError> {
+        let leave = Leave::from(permit);
+        self.writer
+            .write(move |tx| intents::open(tx, &leave, &intent))
+            .await
+    }
+
+    async fn commit_intent(
+        &self,
+        intent: IntentId,
+        identity: Identity,
+    ) -> Result<Recorded, WriteError> {
+        self.writer
+            .write(move |tx| intents::commit(tx, intent, identity))
+            .await
+    }
+
+    async fn abort_intent(&self, intent: IntentId) -> Result<()> {
+        self.writer
+            .write(move |tx| intents::abort(tx, intent))
+            .await
+            .map_err(unrefusable)
+    }
+
+    async fn intents(&self, repository: RepositoryId) -> Result<Vec<Intent>> {
+        self.read(|db| intents::all(db, repository))
+    }
+
+    async fn remove(
+        &self,
+        permit: &Permit,
+        removals: Vec<Removal>,
+    ) -> Result<Vec<Option<Object>>, WriteError> {
+        let leave = Leave::from(permit);
+        self.writer
+            .write(move |tx| catalog::remove(tx, &leave, &removals))
+            .await
+    }
+
+    async fn reapable(
+        &self,
+        repository: RepositoryId,
+        uptime_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<Tombstone>> {
+        self.read(|db| tombstones::reapable(db, repository, uptime_ms, limit))
+    }
+
+    async fn tombstone(&self, repository: RepositoryId, key: &ObjectKey) -> Result<Vec<Tombstone>> {
+        self.read(|db| tombstones::of_key(db, repository, key))
+    }
+
+    async fn move_tombstone(&self, permit: &Permit, id: u64, location: &ObjectKey) -> Result<()> {
+        let (leave, location) = (Leave::from(permit), location.clone());
+        self.writer
+            .write(move |tx| tombstones::relocate(tx, &leave, id, &location))
+            .await
+            .map_err(unrefusable)
+    }
+
+    async fn reaped(&self, permit: &Permit, ids: Vec<u64>) -> Result<()> {
+        let leave = Leave::from(permit);
+        self.writer
+            .write(move |tx| tombstones::forget(tx, &leave, &ids))
+            .await
+            .map_err(unrefusable)
+    }
+
+    async fn uptime(&self, add_ms: u64) -> Result<u64> {
+        self.writer
+            .write(move |tx| tombstones::uptime(tx, add_ms))
+            .await
+            .map_err(unrefusable)
+    }
+
+    async fn create_upload(&self, permit: &Permit, upload: NewUpload) -> Result<(), WriteError> {
+        let leave = Leave::from(permit);
+        self.writer
+            .write(move |tx| uploads::create(tx, &leave, &upload))
+            .await
+    }
+
+    async fn upload(&self, bucket: BucketId, upload: &str) -> Result<Option<MultipartUpload>> {
+        self.read(|db| uploads::find(db, bucket, upload))
+    }
+
+    async fn uploads(&self, query: &UploadQuery) -> Result<UploadListing> {
+        self.read(|db| uploads::list(db, query))
+    }
+
+    async fn put_part(
+        &self,
+        permit: &Permit,
+        upload: &str,
+        part: PartRow,
+    ) -> Result<Option<PartRow>, WriteError> {
+        let (leave, upload) = (Leave::from(permit), upload.to_owned());
+        self.writer
+            .write(move |tx| uploads::put_part(tx, &leave, &upload, &part))
+            .await
+    }
+
+    async fn parts(&self, upload: &str, after: u16, limit: usize) -> Result<Vec<PartRow>> {
+        self.read(|db| uploads::parts(db, upload, after, limit))
+    }
+
+    async fn drop_upload(&self, permit: &Permit, upload: &str) -> Result<bool, WriteError> {
+        let (leave, upload) = (Leave::from(permit), upload.to_owned());
+        self.writer
+            .write(move |tx| uploads::drop_upload(tx, &leave, &upload))
+            .await
+    }
+
+    async fn completed_upload(&self, bucket: BucketId, upload: &str) -> Result<Option<Object>> {
+        self.read(|db| uploads::completed(db, bucket, upload))
+    }
+
+    async fn store_uploads(&self, repository: RepositoryId) -> Result<Vec<UploadId>> {
+        self.read(|db| uploads::store_uploads(db, repository))
+    }
+
+    async fn answer(&self, key: &AnswerKey) -> Result<Option<Answer>> {
+        self.read(|db| answers::find(db, key))
+    }
+}
+
+/// For changes whose callers have no plan for a refusal: it is a failure to them.
+fn unrefusable(e: WriteError) -> Error {
+    match e {
+        WriteError::Failed(e) => e,
+        refused @ (WriteError::LockMoved(_)
+        | WriteError::Exists(_)
+        | WriteError::KeyBusy
+        | WriteError::IntentGone
+        | WriteError::UploadGone) => Error::Failed(refused.to_string().into()),
+    }
+}

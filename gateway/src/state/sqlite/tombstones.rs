@@ -1,0 +1,137 @@
+//! Tombstones: hidden objects whose bytes are still there; and the uptime that their retention counts in.
+
+use policies::key::ObjectKey;
+use rusqlite::{Connection, Params, params};
+
+use super::lock::{self, Leave};
+use super::rows::{Etag, count, int, key, object, object_columns};
+use super::writer::{Fault, Tx};
+use super::{answers, uploads};
+use crate::state::{Object, RepositoryId, Result, Tombstone, stored};
+
+pub(super) fn write(
+    tx: &mut Tx<'_>,
+    old: &Object,
+    location: &ObjectKey,
+    removed: u64,
+    retain_ms: u64,
+) -> rusqlite::Result<()> {
+    tx.db
+        .prepare_cached(
+            "INSERT INTO tombstones (location, removed, due_ms, key, repository, size, etag, hash, identity, modified_ms, sequence, details)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![
+            location.as_str().as_bytes(),
+            int(removed),
+            int(tx.memory.due(retain_ms)),
+            old.key.as_str().as_bytes(),
+            old.repository.0,
+            int(old.size),
+            Etag(&old.etag),
+            old.hash,
+            &*old.identity.0,
+            old.modified_ms,
+            int(old.sequence),
+            stored::details_text(old.details.as_deref()),
+        ])
+        .map(|_| ())
+}
+
+pub(super) fn reapable(
+    db: &Connection,
+    repository: RepositoryId,
+    uptime_ms: u64,
+    limit: usize,
+) -> Result<Vec<Tombstone>> {
+    read(
+        db,
+        concat!(
+            "SELECT id, location, removed, due_ms, ",
+            object_columns!(),
+            " FROM tombstones WHERE repository = ?1 AND due_ms <= ?2 ORDER BY due_ms, id LIMIT ?3"
+        ),
+        [repository.0, int(uptime_ms), int(limit as u64)],
+    )
+}
+
+/// Oldest first.
+pub(super) fn of_key(
+    db: &Connection,
+    repository: RepositoryId,
+    key: &ObjectKey,
+) -> Result<Vec<Tombstone>> {
+    read(
+        db,
+        concat!(
+            "SELECT id, location, removed, due_ms, ",
+            object_columns!(),
+            " FROM tombstones WHERE repository = ?1 AND key = ?2 ORDER BY id"
+        ),
+        (repository.0, key.as_str().as_bytes()),
+    )
+}
+
+fn read(db: &Connection, sql: &str, parameters: impl Params) -> Result<Vec<Tombstone>> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut tombstones = Vec::new();
+    while let Some(row) = rows.next()? {
+        tombstones.push(Tombstone {
+            id: count(row, 0)?,
+            location: key(row, 1)?,
+            removed: count(row, 2)?,
+            due_ms: count(row, 3)?,
+            object: object(row, 4)?,
+        });
+    }
+    Ok(tombstones)
+}
+
+pub(super) fn relocate(
+    tx: &mut Tx<'_>,
+    leave: &Leave,
+    id: u64,
+    location: &ObjectKey,
+) -> Result<(), Fault> {
+    check(tx, leave, id)?;
+    tx.db
+        .prepare_cached("UPDATE tombstones SET location = ?2 WHERE id = ?1")?
+        .execute((int(id), location.as_str().as_bytes()))?;
+    Ok(())
+}
+
+pub(super) fn forget(tx: &mut Tx<'_>, leave: &Leave, ids: &[u64]) -> Result<(), Fault> {
+    for id in ids {
+        check(tx, leave, *id)?;
+        tx.db
+            .prepare_cached("DELETE FROM tombstones WHERE id = ?1")?
+            .execute([int(*id)])?;
+    }
+    Ok(())
+}
+
+/// The permit is good for the tombstone's repository; one that is gone needs none.
+fn check(tx: &Tx<'_>, leave: &Leave, id: u64) -> Result<(), Fault> {
+    let mut statement = tx
+        .db
+        .prepare_cached("SELECT repository FROM tombstones WHERE id = ?1")?;
+    let mut rows = statement.query([int(id)])?;
+    if let Some(row) = rows.next()? {
+        lock::check(tx, leave, RepositoryId(row.get(0)?))?;
+    }
+    Ok(())
+}
+
+/// Counts uptime on, and forgets recorded answers that are older than it allows.
+pub(super) fn uptime(tx: &mut Tx<'_>, add_ms: u64) -> Result<u64, Fault> {
+    let uptime = tx.memory.add_uptime(add_ms);
+    if add_ms > 0 {
+        tx.db
+            .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'uptime_ms'")?
+            .execute([int(uptime)])?;
+        answers::prune(tx)?;
+        uploads::prune(tx)?;
+    }
+    Ok(uptime)
+}

@@ -1,0 +1,376 @@
+//! Durable forms of what a state database keeps as text: locks, puts of open intents, checksums.
+//!
+//! Durable and in-memory types are two: a change of the latter never silently changes what is on disk.
+//! Each form is JSON; a field that is added later has a default, a meaning is never changed.
+
+use std::sync::Arc;
+
+use policies::identity::{Cluster, Epoch, Handover};
+use policies::key::ObjectKey;
+use policies::lock::{Freeze, Lock, Next};
+use serde::{Deserialize, Serialize};
+
+use super::{AnswerKey, BucketId, Checksum, Details, Error, Kept, Put, RepositoryId, Result};
+use crate::stores::Identity;
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum StoredLock {
+    Vacant {
+        epoch: u64,
+    },
+    Held {
+        epoch: u64,
+        holder: String,
+    },
+    Draining {
+        epoch: u64,
+        holder: String,
+        next: StoredNext,
+    },
+    Fenced {
+        epoch: u64,
+        next: StoredNext,
+        handover: String,
+    },
+    Frozen {
+        epoch: u64,
+        reason: StoredFreeze,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredNext {
+    Hold(String),
+    Release,
+    Freeze(String),
+    Recover,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredFreeze {
+    Operator(String),
+    Unadopted,
+    AnchorAhead { anchor: u64 },
+    AnchorBehind { anchor: u64 },
+    AnchorBroken(String),
+    OtherGateway,
+    RootAppeared(String),
+    StoreUnreachable,
+    Recovering,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPut {
+    repository: i64,
+    bucket: i64,
+    key: String,
+    size: u64,
+    etag: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    identity: String,
+    now_ms: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaces: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<StoredKept>,
+    journalled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    completes: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer: Option<StoredAnswerKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredKept {
+    name: String,
+    retain_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredAnswerKey {
+    cluster: String,
+    operation: String,
+    bucket: i64,
+    key: String,
+    invocation: String,
+    hash: String,
+}
+
+/// The text of a lock.
+pub fn lock_text(lock: &Lock) -> String {
+    let stored = match lock {
+        Lock::Vacant { epoch } => StoredLock::Vacant { epoch: epoch.0 },
+        Lock::Held { epoch, holder } => StoredLock::Held {
+            epoch: epoch.0,
+            holder: holder.to_string(),
+        },
+        Lock::Draining {
+            epoch,
+            holder,
+            next,
+        } => StoredLock::Draining {
+            epoch: epoch.0,
+            holder: holder.to_string(),
+            next: store_next(next),
+        },
+        Lock::Fenced {
+            epoch,
+            next,
+            handover,
+        } => StoredLock::Fenced {
+            epoch: epoch.0,
+            next: store_next(next),
+            handover: handover.to_string(),
+        },
+        Lock::Frozen { epoch, reason } => StoredLock::Frozen {
+            epoch: epoch.0,
+            reason: store_freeze(reason),
+        },
+    };
+    text(&stored)
+}
+
+/// A lock from its text.
+pub fn lock_from(stored: &str) -> Result<Lock> {
+    Ok(match parse(stored)? {
+        StoredLock::Vacant { epoch } => Lock::Vacant {
+            epoch: Epoch(epoch),
+        },
+        StoredLock::Held { epoch, holder } => Lock::Held {
+            epoch: Epoch(epoch),
+            holder: Cluster::new(holder),
+        },
+        StoredLock::Draining {
+            epoch,
+            holder,
+            next,
+        } => Lock::Draining {
+            epoch: Epoch(epoch),
+            holder: Cluster::new(holder),
+            next: load_next(next),
+        },
+        StoredLock::Fenced {
+            epoch,
+            next,
+            handover,
+        } => Lock::Fenced {
+            epoch: Epoch(epoch),
+            next: load_next(next),
+            handover: Handover::new(handover),
+        },
+        StoredLock::Frozen { epoch, reason } => Lock::Frozen {
+            epoch: Epoch(epoch),
+            reason: load_freeze(reason),
+        },
+    })
+}
+
+fn store_next(next: &Next) -> StoredNext {
+    match next {
+        Next::Hold(cluster) => StoredNext::Hold(cluster.to_string()),
+        Next::Release => StoredNext::Release,
+        Next::Freeze(reason) => StoredNext::Freeze(reason.clone()),
+        Next::Recover => StoredNext::Recover,
+    }
+}
+
+fn load_next(next: StoredNext) -> Next {
+    match next {
+        StoredNext::Hold(cluster) => Next::Hold(Cluster::new(cluster)),
+        StoredNext::Release => Next::Release,
+        StoredNext::Freeze(reason) => Next::Freeze(reason),
+        StoredNext::Recover => Next::Recover,
+    }
+}
+
+fn store_freeze(reason: &Freeze) -> StoredFreeze {
+    match reason {
+        Freeze::Operator(text) => StoredFreeze::Operator(text.clone()),
+        Freeze::Unadopted => StoredFreeze::Unadopted,
+        Freeze::AnchorAhead { anchor } => StoredFreeze::AnchorAhead { anchor: anchor.0 },
+        Freeze::AnchorBehind { anchor } => StoredFreeze::AnchorBehind { anchor: anchor.0 },
+        Freeze::AnchorBroken(place) => StoredFreeze::AnchorBroken(place.clone()),
+        Freeze::RootAppeared(root) => StoredFreeze::RootAppeared(root.clone()),
+        Freeze::Recovering => StoredFreeze::Recovering,
+        Freeze::OtherGateway => StoredFreeze::OtherGateway,
+        Freeze::StoreUnreachable => StoredFreeze::StoreUnreachable,
+    }
+}
+
+fn load_freeze(reason: StoredFreeze) -> Freeze {
+    match reason {
+        StoredFreeze::Operator(text) => Freeze::Operator(text),
+        StoredFreeze::Unadopted => Freeze::Unadopted,
+        StoredFreeze::AnchorAhead { anchor } => Freeze::AnchorAhead {
+            anchor: Epoch(anchor),
+        },
+        StoredFreeze::AnchorBehind { anchor } => Freeze::AnchorBehind {
+            anchor: Epoch(anchor),
+        },
+        StoredFreeze::AnchorBroken(place) => Freeze::AnchorBroken(place),
+        StoredFreeze::RootAppeared(root) => Freeze::RootAppeared(root),
+        StoredFreeze::Recovering => Freeze::Recovering,
+        StoredFreeze::OtherGateway => Freeze::OtherGateway,
+        StoredFreeze::StoreUnreachable => Freeze::StoreUnreachable,
+    }
+}
+
+/// The text of a put that an intent carries.
+pub fn put_text(put: &Put) -> String {
+    text(&StoredPut {
+        repository: put.repository.0,
+        bucket: put.bucket.0,
+        key: put.key.as_str().to_owned(),
+        size: put.size,
+        etag: put.etag.to_string(),
+        hash: put.hash.map(hex::encode),
+        identity: put.identity.0.to_string(),
+        now_ms: put.now_ms,
+        details: put.details.as_deref().cloned(),
+        replaces: put.replaces,
+        kept: put.kept.as_ref().map(|kept| StoredKept {
+            name: kept.name.as_str().to_owned(),
+            retain_ms: kept.retain_ms,
+        }),
+        journalled: put.journalled,
+        completes: put.completes.clone(),
+        answer: put.answer.as_ref().map(|answer| StoredAnswerKey {
+            cluster: answer.cluster.to_string(),
+            operation: answer.operation.to_string(),
+            bucket: answer.bucket.0,
+            key: answer.key.as_str().to_owned(),
+            invocation: answer.invocation.clone(),
+            hash: hex::encode(answer.hash),
+        }),
+    })
+}
+
+/// The put of an intent from its text.
+pub fn put_from(stored: &str) -> Result<Put> {
+    let stored: StoredPut = parse(stored)?;
+    let kept = stored.kept.map(|kept| {
+        Ok::<_, Error>(Kept {
+            name: key(&kept.name)?,
+            retain_ms: kept.retain_ms,
+        })
+    });
+    let answer = stored.answer.map(|answer| {
+        Ok::<_, Error>(AnswerKey {
+            cluster: Cluster::new(answer.cluster),
+            operation: answer.operation.into(),
+            bucket: BucketId(answer.bucket),
+            key: key(&answer.key)?,
+            invocation: answer.invocation,
+            hash: hash(&answer.hash)?,
+        })
+    });
+    Ok(Put {
+        repository: RepositoryId(stored.repository),
+        bucket: BucketId(stored.bucket),
+        key: key(&stored.key)?,
+        size: stored.size,
+        etag: stored.etag.into(),
+        hash: stored.hash.as_deref().map(hash).transpose()?,
+        identity: Identity(stored.identity.into()),
+        now_ms: stored.now_ms,
+        details: stored.details.map(Arc::new),
+        replaces: stored.replaces,
+        kept: kept.transpose()?,
+        journalled: stored.journalled,
+        completes: stored.completes,
+        answer: answer.transpose()?,
+    })
+}
+
+/// None for no details, the common case.
+pub fn details_text(details: Option<&Details>) -> Option<String> {
+    details.map(text)
+}
+
+pub fn details_from(stored: &str) -> Result<Arc<Details>> {
+    parse(stored).map(Arc::new)
+}
+
+/// None for no checksums.
+pub fn checksums_text(checksums: &[Checksum]) -> Option<String> {
+    (!checksums.is_empty()).then(|| text(&checksums))
+}
+
+pub fn checksums_from(stored: &str) -> Result<Vec<Checksum>> {
+    parse(stored)
+}
+
+fn text<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("plain structs of text and numbers are JSON")
+}
+
+fn parse<'a, T: Deserialize<'a>>(stored: &'a str) -> Result<T> {
+    serde_json::from_str(stored).map_err(|e| unreadable(&e.to_string()))
+}
+
+fn key(text: &str) -> Result<ObjectKey> {
+    ObjectKey::parse(text).map_err(|e| unreadable(&e.to_string()))
+}
+
+fn hash(text: &str) -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).map_err(|e| unreadable(&e.to_string()))?;
+    Ok(bytes)
+}
+
+/// A row that this program cannot have written.
+pub fn unreadable(what: &str) -> Error {
+    Error::Failed(format!("a row of the state database is unreadable: {what}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lock_survives_its_text() {
+        let (epoch, holder) = (Epoch(7), Cluster::new("prod"));
+        let nexts = [
+            Next::Hold(Cluster::new("other")),
+            Next::Release,
+            Next::Freeze("moving".into()),
+        ];
+        let reasons = [
+            Freeze::Operator("why \"so\"".into()),
+            Freeze::Unadopted,
+            Freeze::AnchorAhead { anchor: Epoch(9) },
+            Freeze::OtherGateway,
+            Freeze::StoreUnreachable,
+        ];
+        let mut locks = vec![
+            Lock::Vacant { epoch },
+            Lock::Held {
+                epoch,
+                holder: holder.clone(),
+            },
+        ];
+        for next in nexts {
+            locks.push(Lock::Draining {
+                epoch,
+                holder: holder.clone(),
+                next: next.clone(),
+            });
+            locks.push(Lock::Fenced { epoch, next });
+        }
+        locks.extend(reasons.map(|reason| Lock::Frozen { epoch, reason }));
+        for lock in locks {
+            assert_eq!(lock_from(&lock_text(&lock)).unwrap(), lock);
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_lock_is_an_error() {
+        assert!(lock_from("{\"state\":\"asleep\"}").is_err());
+    }
+}

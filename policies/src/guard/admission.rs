@@ -1,0 +1,436 @@
+//! Root admission.
+//!
+//! Decides: may this `index-N` become the newest root? Order: cheap checks on the root alone, then against its possible
+//! parents, then its closure, which alone needs facts. A parent is any root from which the cluster may have gone on; one that
+//! fits is enough, because clusters finalise parallel snapshots in completion order and a new master may go on
+//! from before the last root. Damage that was there before is tolerated and reported, or the user would be locked out.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::refusal::{Names, Reason, Refusal};
+use super::{Guard, Scope};
+use crate::format::closure::{Facts, Needs, Problem, Proposal};
+use crate::format::root::{Generation, Root, Snapshot};
+use crate::key::ObjectKey;
+
+/// A root that parses.
+#[derive(Debug, Clone)]
+pub struct Candidate(Arc<Root>);
+
+impl Candidate {
+    #[must_use]
+    pub fn root(&self) -> &Root {
+        &self.0
+    }
+}
+
+/// What the shell knows besides the repository.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rules<'a> {
+    /// The cluster id that wrote under this epoch of the lock before.
+    pub bound_cluster: Option<&'a str>,
+    /// Uuids of snapshots that must stay.
+    pub pinned: &'a [Arc<str>],
+}
+
+/// Permission to publish one root: made here only, used once.
+#[derive(Debug)]
+#[must_use]
+pub struct Admitted {
+    proposal: Proposal,
+    reports: Vec<Report>,
+}
+
+impl Admitted {
+    #[must_use]
+    pub fn root(&self) -> &Root {
+        &self.proposal.root
+    }
+
+    /// Hidden objects that the root needs: the transaction that commits it shows them again.
+    #[must_use]
+    pub fn revived(&self) -> &[ObjectKey] {
+        &self.proposal.revived
+    }
+
+    /// What an operator should know of it.
+    #[must_use]
+    pub fn reports(&self) -> &[Report] {
+        &self.reports
+    }
+
+    pub(super) fn into_proposal(self) -> Proposal {
+        self.proposal
+    }
+}
+
+/// Admitted, but worth an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// Wrong before and still wrong; while observing, anything that is wrong.
+    Damage(Problem),
+    /// Fields that no known version writes.
+    UnknownFields(Vec<String>),
+    /// The first cluster id of this epoch: bind it.
+    BindCluster(Arc<str>),
+    /// The repository got its uuid.
+    Uuid(Arc<str>),
+    /// From the legacy form to that of 7.6.
+    FormChanged,
+    /// Snapshots that the newest root had.
+    Dropped(Vec<Arc<str>>),
+    /// While observing: it would have been refused.
+    WouldRefuse(Refusal),
+}
+
+/// How a root differs from what its parent says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A field of a snapshot that both have.
+    Snapshot {
+        name: Arc<str>,
+        field: &'static str,
+    },
+    /// A snapshot came into or out of an index while staying in the root.
+    Membership {
+        index: Arc<str>,
+        name: Arc<str>,
+    },
+    /// Other metadata of an index in a snapshot that both have.
+    Metadata {
+        index: Arc<str>,
+        name: Arc<str>,
+    },
+    PathType {
+        index: Arc<str>,
+    },
+    /// A shard that snapshots still use lost its generation.
+    GenerationLost {
+        index: Arc<str>,
+        shard: u32,
+    },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot { name, field } => {
+                write!(f, "it changes '{field}' of snapshot '{name}'")
+            }
+            Self::Membership { index, name } => {
+                write!(
+                    f,
+                    "it changes whether snapshot '{name}' contains index '{index}'"
+                )
+            }
+            Self::Metadata { index, name } => {
+                write!(
+                    f,
+                    "it changes the metadata of index '{index}' in snapshot '{name}'"
+                )
+            }
+            Self::PathType { index } => write!(f, "it moves the shards of index '{index}'"),
+            Self::GenerationLost { index, shard } => {
+                write!(
+                    f,
+                    "it forgets the generation of shard {shard} of index '{index}', which snapshots use"
+                )
+            }
+        }
+    }
+}
+
+impl Guard {
+    /// Reads the body of `index-<generation>`.
+    ///
+    /// # Errors
+    /// It is not a root; also while observing, because no cluster could read it.
+    pub fn candidate(&self, generation: u64, body: &[u8]) -> Result<Candidate, Refusal> {
+        match Root::parse(generation, body) {
+            Ok(root) => Ok(Candidate(Arc::new(root))),
+            Err(error) => Err(self.refusal(Reason::NotARoot { generation, error })),
+        }
+    }
+
+    /// Judges a root.
+    ///
+    /// # Errors
+    /// The facts that are missing to judge it. Ask again with these added to the old ones.
+    pub fn admit(
+        &self,
+        candidate: &Candidate,
+        rules: Rules<'_>,
+        facts: &dyn Facts,
+    ) -> Result<Result<Admitted, Refusal>, Needs> {
+        let root = &candidate.0;
+        let mut reports = self.reports(root, rules);
+        if let Err(reason) = self
+            .check_alone(root, rules)
+            .and_then(|()| self.check_parents(root))
+        {
+            let refusal = self.refusal(reason);
+            match self.scope {
+                Scope::Complete => return Ok(Err(refusal)),
+                Scope::Observing => reports.push(Report::WouldRefuse(refusal)),
+            }
+        }
+        let proposal = self.knowledge.propose(root.clone(), facts)?;
+        let known = |problem: &&Problem| self.knowledge.is_known(&problem.key);
+        let (old, new): (Vec<_>, Vec<_>) = proposal.problems.iter().partition(known);
+        if let (Scope::Complete, Some(first)) = (self.scope, new.first()) {
+            let mut snapshots: Vec<_> = new
+                .iter()
+                .flat_map(|problem| problem.snapshots.iter().cloned())
+                .collect();
+            snapshots.sort();
+            snapshots.dedup();
+            return Ok(Err(self.refusal(Reason::Incomplete {
+                generation: root.generation,
+                problems: new.len(),
+                first: Box::new((*first).clone()),
+                snapshots: Names::new(snapshots),
+            })));
+        }
+        reports.extend(old.into_iter().chain(new).cloned().map(Report::Damage));
+        Ok(Ok(Admitted { proposal, reports }))
+    }
+
+    fn check_alone(&self, root: &Root, rules: Rules<'_>) -> Result<(), Reason> {
+        let generation = root.generation;
+        if let (Some(bound), Some(found)) = (rules.bound_cluster, &root.cluster_id)
+            && **found != *bound
+        {
+            return Err(Reason::OtherCluster {
+                generation,
+                bound: bound.into(),
+                found: found.clone(),
+            });
+        }
+        let Some(newest) = self.knowledge.newest() else {
+            return Ok(());
+        };
+        let newest = &newest.root;
+        if generation <= newest.generation {
+            return Err(Reason::NotNewer {
+                generation,
+                highest: newest.generation,
+            });
+        }
+        if let Some(expected) = &newest.uuid
+            && root.uuid.as_ref() != Some(expected)
+        {
+            return Err(Reason::OtherRepository {
+                generation,
+                expected: expected.clone(),
+                found: root.uuid.clone(),
+            });
+        }
+        let lost =
+            |uuid: &&Arc<str>| newest.position(uuid).is_some() && root.position(uuid).is_none();
+        let pinned: Vec<_> = rules
+            .pinned
+            .iter()
+            .filter(lost)
+            .filter_map(|uuid| newest.snapshot(uuid))
+            .collect();
+        if !pinned.is_empty() {
+            let mut names: Vec<_> = pinned
+                .iter()
+                .map(|snapshot| snapshot.name.clone())
+                .collect();
+            names.sort();
+            return Err(Reason::Pinned {
+                generation,
+                snapshots: Names::new(names),
+            });
+        }
+        for index in &root.indices {
+            for (shard, listed) in index.generations.iter().flatten().enumerate() {
+                if let Generation::Uuid(uuid) = listed
+                    && self.knowledge.is_superseded(&index.id, shard as u32, uuid)
+                {
+                    return Err(Reason::Superseded {
+                        generation,
+                        index: index.name.clone(),
+                        shard: shard as u32,
+                        shard_generation: uuid.clone(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One parent that fits is enough; if none does, the difference to the newest is the reason.
+    fn check_parents(&self, root: &Root) -> Result<(), Reason> {
+        let mut first = None;
+        for parent in self.knowledge.live().iter().rev() {
+            let change = compare(&parent.root, root)
+                .err()
+                .or_else(|| self.lost_generation(&parent.root, root));
+            match change {
+                None => return Ok(()),
+                Some(change) => first = first.or(Some(change)),
+            }
+        }
+        match first {
+            None => Ok(()),
+            Some(change) => Err(Reason::Changed {
+                generation: root.generation,
+                change,
+            }),
+        }
+    }
+
+    fn lost_generation(&self, parent: &Root, root: &Root) -> Option<Change> {
+        parent.indices.iter().find_map(|old| {
+            let new = root.index(&old.id)?;
+            let listed = old.generations.iter().flatten().enumerate();
+            let mut lost = listed.filter_map(|(shard, generation)| {
+                let shard = shard as u32;
+                let had = matches!(generation, Generation::Uuid(_));
+                (had && !matches!(new.generation(shard), Generation::Uuid(_))).then_some(shard)
+            });
+            let shard =
+                lost.find(|shard| self.knowledge.has_shard_snapshot(&old.id, *shard, root))?;
+            Some(Change::GenerationLost {
+                index: old.name.clone(),
+                shard,
+            })
+        })
+    }
+
+    fn reports(&self, root: &Root, rules: Rules<'_>) -> Vec<Report> {
+        let mut reports = Vec::new();
+        if !root.unknown_fields.is_empty() {
+            reports.push(Report::UnknownFields(root.unknown_fields.clone()));
+        }
+        if let (None, Some(cluster)) = (rules.bound_cluster, &root.cluster_id) {
+            reports.push(Report::BindCluster(cluster.clone()));
+        }
+        let Some(newest) = self.knowledge.newest() else {
+            return reports;
+        };
+        let newest = &newest.root;
+        if let (None, Some(uuid)) = (&newest.uuid, &root.uuid) {
+            reports.push(Report::Uuid(uuid.clone()));
+        }
+        if newest.is_legacy_form() && !root.is_legacy_form() {
+            reports.push(Report::FormChanged);
+        }
+        let dropped = newest
+            .snapshots
+            .iter()
+            .filter(|snapshot| root.position(&snapshot.uuid).is_none());
+        let dropped: Vec<_> = dropped.map(|snapshot| snapshot.name.clone()).collect();
+        if !dropped.is_empty() {
+            reports.push(Report::Dropped(dropped));
+        }
+        reports
+    }
+}
+
+/// Whether everything that both roots have is the same in both.
+fn compare(parent: &Root, root: &Root) -> Result<(), Change> {
+    // Position in the parent -> position in the root.
+    let moved: Vec<Option<u32>> = parent
+        .snapshots
+        .iter()
+        .map(|snapshot| root.position(&snapshot.uuid))
+        .collect();
+    for (old, new) in parent.snapshots.iter().zip(&moved) {
+        let Some(new) = new else { continue };
+        if let Some(field) = changed_field(old, &root.snapshots[*new as usize]) {
+            return Err(Change::Snapshot {
+                name: old.name.clone(),
+                field,
+            });
+        }
+    }
+    for old in &parent.indices {
+        let kept: Vec<(u32, u32)> = old
+            .snapshots
+            .iter()
+            .filter_map(|&at| Some((at, moved[at as usize]?)))
+            .collect();
+        let Some(new) = root.index(&old.id) else {
+            let Some((at, _)) = kept.first() else {
+                continue;
+            };
+            let name = parent.snapshots[*at as usize].name.clone();
+            return Err(Change::Membership {
+                index: old.name.clone(),
+                name,
+            });
+        };
+        if new.path_type != old.path_type {
+            return Err(Change::PathType {
+                index: old.name.clone(),
+            });
+        }
+        for (before, after) in kept {
+            let name = || parent.snapshots[before as usize].name.clone();
+            if new.snapshots.binary_search(&after).is_err() {
+                return Err(Change::Membership {
+                    index: old.name.clone(),
+                    name: name(),
+                });
+            }
+            if parent.index_metadata_id(old, before) != root.index_metadata_id(new, after) {
+                return Err(Change::Metadata {
+                    index: old.name.clone(),
+                    name: name(),
+                });
+            }
+        }
+    }
+    came_in(parent, root).map_or(Ok(()), Err)
+}
+
+/// A snapshot of both roots that is in an index of the new root only.
+fn came_in(parent: &Root, root: &Root) -> Option<Change> {
+    root.indices.iter().find_map(|index| {
+        let old = parent.index(&index.id);
+        index.snapshots.iter().find_map(|&at| {
+            let snapshot = &root.snapshots[at as usize];
+            let before = parent.position(&snapshot.uuid)?;
+            let was = old.is_some_and(|old| old.snapshots.binary_search(&before).is_ok());
+            (!was).then(|| Change::Membership {
+                index: index.name.clone(),
+                name: snapshot.name.clone(),
+            })
+        })
+    })
+}
+
+/// 8.19 and 9.x write this constant beside `index_version`.
+const VERSION_MARKER: &str = "8.11.0";
+
+/// A field that both have and that differs; newer versions add fields to old snapshots when they write the root.
+fn changed_field(old: &Snapshot, new: &Snapshot) -> Option<&'static str> {
+    fn differ<T: PartialEq>(old: Option<&T>, new: Option<&T>) -> bool {
+        old.zip(new).is_some_and(|(old, new)| old != new)
+    }
+    let marked = new.index_version.is_some() && new.version.as_deref() == Some(VERSION_MARKER);
+    if old.name != new.name {
+        Some("name")
+    } else if differ(old.state.as_ref(), new.state.as_ref()) {
+        Some("state")
+    } else if differ(old.version.as_ref(), new.version.as_ref()) && !marked {
+        Some("version")
+    } else if differ(old.index_version.as_ref(), new.index_version.as_ref()) {
+        Some("index_version")
+    } else if differ(
+        old.start_time_millis.as_ref(),
+        new.start_time_millis.as_ref(),
+    ) {
+        Some("start_time_millis")
+    } else if differ(old.end_time_millis.as_ref(), new.end_time_millis.as_ref()) {
+        Some("end_time_millis")
+    } else if differ(old.slm_policy.as_ref(), new.slm_policy.as_ref()) {
+        Some("slm_policy")
+    } else {
+        None
+    }
+}

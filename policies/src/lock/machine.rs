@@ -1,0 +1,542 @@
+//! The lock's state machine: state and event in, next state and what is to be done out.
+//!
+//! Invariants: an epoch is held only after its anchor was created create-only; the anchor is created
+//! only when no intent of an older epoch is open; every doubt ends in FROZEN, from any state. An event
+//! that finds its work done already changes nothing, so every one of them may be repeated: after a
+//! lost answer, by another node, by a restart. Nobody carries out half of a step: the shell moves the
+//! row by compare-and-set to [`Step::lock`], then does the effects, then reports what came of them.
+
+use super::anchor::Anchor;
+use super::{Freeze, Lock, Next};
+use crate::identity::{Cluster, Epoch, Handover, Repository};
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A writer met a vacant lock in `auto` mode.
+    Take {
+        writer: Cluster,
+        handover: Handover,
+    },
+    /// `snapgate lock REPO --writer WRITER`
+    OperatorLock {
+        writer: Cluster,
+        patience: Patience,
+        handover: Handover,
+    },
+    Unlock,
+    Freeze {
+        reason: String,
+    },
+    /// `anchor` is the highest in the store (0 = none), read for this event; `drained`: no intent is open.
+    Thaw {
+        recover: bool,
+        anchor: Epoch,
+        drained: bool,
+        handover: Handover,
+    },
+    /// No intent is open, seen after the lock began to drain.
+    Drained {
+        handover: Handover,
+    },
+    /// The highest anchor in the store, read or just created.
+    Anchors {
+        highest: Option<Anchor>,
+    },
+    /// The catalog was rebuilt from the store after the recovery's anchor was there.
+    Rebuilt {
+        drained: bool,
+    },
+    /// The catalog knows now what the store held. `anchor` as in `Thaw`.
+    Adopted {
+        anchor: Epoch,
+    },
+    /// Something does not fit: stop writing now.
+    Doubt(Freeze),
+}
+
+/// How long a drain waits for the owners of open intents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// They get the time that held-up clients wait (25 s), then are resolved.
+    Owners,
+    /// `--force`: they are resolved at once. Never skipped.
+    None,
+}
+
+/// What the shell has to do. All of them may be repeated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Bring every open intent to its end, then report [`Event::Drained`].
+    EndIntents { patience: Patience },
+    /// Abort the uploads that clients began under epochs up to this one.
+    AbortUploads { up_to: Epoch },
+    /// Create the anchor create-only, then report the highest one there is, whoever made it.
+    CreateAnchor {
+        epoch: Epoch,
+        holder: Option<Cluster>,
+        handover: Handover,
+    },
+    /// Abort every hidden upload in the store, read the store, make the catalog fit; then report
+    /// [`Event::Rebuilt`].
+    RebuildCatalog,
+}
+
+/// One move of the lock, or work to be done without one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    pub lock: Lock,
+    pub effects: Vec<Effect>,
+    pub action: Action,
+}
+
+/// The word in the audit log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    Take,
+    Lock,
+    Unlock,
+    Freeze,
+    Thaw,
+    Recover,
+    Fence,
+    Hold,
+    Release,
+    Adopt,
+    Doubt,
+}
+
+impl Action {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Take => "take",
+            Self::Lock => "lock",
+            Self::Unlock => "unlock",
+            Self::Freeze => "freeze",
+            Self::Thaw => "thaw",
+            Self::Recover => "recover",
+            Self::Fence => "fence",
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Adopt => "adopt",
+            Self::Doubt => "doubt",
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Compare-and-set the row to `Step::lock`, with the audit record, then do the effects.
+    Move(Step),
+    /// The row stays; these effects are (still) to be done.
+    Stay(Vec<Effect>),
+    Deny(Denied),
+}
+
+/// Why an operator's wish is not granted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Denied {
+    Frozen(Freeze),
+    NotFrozen,
+    Freezing,
+    HandOverUnderWay,
+    NeedsAdopt,
+    NeedsRecover(Freeze),
+}
+
+impl Denied {
+    /// What the operator reads.
+    #[must_use]
+    pub fn sentence(&self, repository: &Repository) -> String {
+        match self {
+            Self::Frozen(reason) => format!(
+                "Repository '{repository}' is frozen: {reason}. The lock does not move until {}",
+                reason.remedy(repository)
+            ),
+            Self::NotFrozen => format!("Repository '{repository}' is not frozen."),
+            Self::Freezing => format!(
+                "Repository '{repository}' is being frozen; when it is, run: snapgate thaw {repository}"
+            ),
+            Self::HandOverUnderWay => format!(
+                "A hand-over of repository '{repository}' waits for its record in the store; try again \
+                 when snapgate status {repository} shows the new holder."
+            ),
+            Self::NeedsAdopt => format!(
+                "Repository '{repository}' is frozen because its store holds objects that this gateway \
+                 does not know; run: snapgate adopt {repository}"
+            ),
+            Self::NeedsRecover(reason) => format!(
+                "Repository '{repository}' is frozen: {reason}. It stays so until {}",
+                reason.remedy(repository)
+            ),
+        }
+    }
+}
+
+/// The one transition function.
+#[must_use]
+pub fn step(lock: &Lock, event: Event) -> Outcome {
+    match event {
+        Event::Take { writer, handover } => take(lock, writer, handover),
+        Event::OperatorLock {
+            writer,
+            patience,
+            handover,
+        } => operator_lock(lock, writer, patience, handover),
+        Event::Unlock => unlock(lock),
+        Event::Freeze { reason } => freeze(lock, reason),
+        Event::Thaw {
+            recover: true,
+            anchor,
+            handover,
+            ..
+        } => recover(lock, anchor, handover),
+        Event::Thaw {
+            recover: false,
+            anchor,
+            drained,
+            ..
+        } => thaw(lock, anchor, drained),
+        Event::Drained { handover } => drained(lock, handover),
+        Event::Anchors { highest } => anchors(lock, highest.as_ref()),
+        Event::Rebuilt { drained } => rebuilt(lock, drained),
+        Event::Adopted { anchor } => adopted(lock, anchor),
+        Event::Doubt(reason) => doubt(lock, reason),
+    }
+}
+
+fn moved(lock: Lock, action: Action, effects: Vec<Effect>) -> Outcome {
+    Outcome::Move(Step {
+        lock,
+        effects,
+        action,
+    })
+}
+
+fn take(lock: &Lock, writer: Cluster, handover: Handover) -> Outcome {
+    match lock {
+        Lock::Vacant { epoch } => fence(*epoch, Next::Hold(writer), handover, Action::Take),
+        Lock::Held { .. } | Lock::Draining { .. } | Lock::Fenced { .. } | Lock::Frozen { .. } => {
+            Outcome::Stay(vec![])
+        }
+    }
+}
+
+fn operator_lock(lock: &Lock, writer: Cluster, patience: Patience, handover: Handover) -> Outcome {
+    match lock {
+        Lock::Vacant { epoch } => fence(*epoch, Next::Hold(writer), handover, Action::Lock),
+        Lock::Held { .. } => drain(lock, Next::Hold(writer), patience, Action::Lock),
+        Lock::Draining {
+            next: Next::Hold(_) | Next::Release,
+            ..
+        } => drain(lock, Next::Hold(writer), patience, Action::Lock),
+        Lock::Draining {
+            next: Next::Freeze(_) | Next::Recover,
+            ..
+        } => Outcome::Deny(Denied::Freezing),
+        Lock::Fenced {
+            epoch,
+            next: next @ Next::Hold(heir),
+            handover,
+        } if *heir == writer => Outcome::Stay(vec![create_anchor(*epoch, next, handover)]),
+        Lock::Fenced { .. } => Outcome::Deny(Denied::HandOverUnderWay),
+        Lock::Frozen { reason, .. } => Outcome::Deny(Denied::Frozen(reason.clone())),
+    }
+}
+
+fn unlock(lock: &Lock) -> Outcome {
+    match lock {
+        Lock::Vacant { .. } => Outcome::Stay(vec![]),
+        Lock::Held { .. } => drain(lock, Next::Release, Patience::Owners, Action::Unlock),
+        Lock::Draining {
+            next: Next::Hold(_) | Next::Release,
+            ..
+        } => drain(lock, Next::Release, Patience::Owners, Action::Unlock),
+        Lock::Draining {
+            next: Next::Freeze(_) | Next::Recover,
+            ..
+        } => Outcome::Deny(Denied::Freezing),
+        Lock::Fenced { .. } => Outcome::Deny(Denied::HandOverUnderWay),
+        Lock::Frozen { reason, .. } => Outcome::Deny(Denied::Frozen(reason.clone())),
+    }
+}
+
+fn freeze(lock: &Lock, reason: String) -> Outcome {
+    match lock {
+        Lock::Vacant { epoch } => moved(
+            Lock::Frozen {
+                epoch: *epoch,
+                reason: Freeze::Operator(reason),
+            },
+            Action::Freeze,
+            vec![],
+        ),
+        Lock::Held { .. } | Lock::Draining { .. } => {
+            drain(lock, Next::Freeze(reason), Patience::Owners, Action::Freeze)
+        }
+        Lock::Fenced { .. } => Outcome::Deny(Denied::HandOverUnderWay),
+        Lock::Frozen { .. } => Outcome::Stay(vec![]),
+    }
+}
+
+/// HELD or DRAINING -> DRAINING towards `next`. Until it is fenced the goal may still change.
+fn drain(lock: &Lock, next: Next, patience: Patience, action: Action) -> Outcome {
+    let effects = vec![Effect::EndIntents { patience }];
+    match lock {
+        Lock::Draining { next: already, .. } if *already == next => Outcome::Stay(effects),
+        Lock::Held { epoch, holder } | Lock::Draining { epoch, holder, .. } => moved(
+            Lock::Draining {
+                epoch: *epoch,
+                holder: holder.clone(),
+                next,
+            },
+            action,
+            effects,
+        ),
+        Lock::Vacant { .. } | Lock::Fenced { .. } | Lock::Frozen { .. } => Outcome::Stay(vec![]),
+    }
+}
+
+fn drained(lock: &Lock, handover: Handover) -> Outcome {
+    let Lock::Draining { epoch, next, .. } = lock else {
+        return Outcome::Stay(vec![]);
+    };
+    let epoch = *epoch;
+    let uploads = vec![Effect::AbortUploads { up_to: epoch }];
+    match next {
+        Next::Hold(_) | Next::Recover => fence(epoch, next.clone(), handover, Action::Fence),
+        Next::Release => moved(Lock::Vacant { epoch }, Action::Release, uploads),
+        Next::Freeze(reason) => moved(
+            Lock::Frozen {
+                epoch,
+                reason: Freeze::Operator(reason.clone()),
+            },
+            Action::Freeze,
+            uploads,
+        ),
+    }
+}
+
+fn fence(epoch: Epoch, next: Next, handover: Handover, action: Action) -> Outcome {
+    let effects = vec![
+        Effect::AbortUploads { up_to: epoch },
+        create_anchor(epoch, &next, &handover),
+    ];
+    moved(
+        Lock::Fenced {
+            epoch,
+            next,
+            handover,
+        },
+        action,
+        effects,
+    )
+}
+
+pub(super) fn create_anchor(epoch: Epoch, next: &Next, handover: &Handover) -> Effect {
+    Effect::CreateAnchor {
+        epoch: epoch.next(),
+        holder: match next {
+            Next::Hold(heir) => Some(heir.clone()),
+            Next::Release | Next::Freeze(_) | Next::Recover => None,
+        },
+        handover: handover.clone(),
+    }
+}
+
+/// The store's highest anchor against the row.
+fn anchors(lock: &Lock, highest: Option<&Anchor>) -> Outcome {
+    let anchor = highest.map_or(Epoch(0), |a| a.epoch);
+    if let (
+        Lock::Fenced {
+            epoch,
+            next,
+            handover,
+        },
+        Some(found),
+    ) = (lock, highest)
+        && found.epoch == epoch.next()
+        && found.handover == *handover
+    {
+        return anchored(found.epoch, next);
+    }
+    let epoch = lock.epoch();
+    if anchor > epoch {
+        return doubt(lock, Freeze::AnchorAhead { anchor });
+    }
+    if anchor < epoch {
+        return doubt(lock, Freeze::AnchorBehind { anchor });
+    }
+    match lock {
+        Lock::Held { holder, .. } | Lock::Draining { holder, .. }
+            if highest.and_then(|a| a.holder.as_ref()) != Some(holder) =>
+        {
+            doubt(lock, Freeze::OtherGateway)
+        }
+        Lock::Fenced {
+            epoch,
+            next,
+            handover,
+        } => Outcome::Stay(vec![create_anchor(*epoch, next, handover)]),
+        Lock::Vacant { .. } | Lock::Held { .. } | Lock::Draining { .. } | Lock::Frozen { .. } => {
+            Outcome::Stay(vec![])
+        }
+    }
+}
+
+/// Our anchor is there: the epoch is minted.
+fn anchored(epoch: Epoch, next: &Next) -> Outcome {
+    match next {
+        Next::Hold(heir) => moved(
+            Lock::Held {
+                epoch,
+                holder: heir.clone(),
+            },
+            Action::Hold,
+            vec![],
+        ),
+        Next::Release => moved(Lock::Vacant { epoch }, Action::Release, vec![]),
+        Next::Freeze(reason) => moved(
+            Lock::Frozen {
+                epoch,
+                reason: Freeze::Operator(reason.clone()),
+            },
+            Action::Freeze,
+            vec![],
+        ),
+        Next::Recover => moved(
+            Lock::Frozen {
+                epoch,
+                reason: Freeze::Recovering,
+            },
+            Action::Recover,
+            rebuild(epoch),
+        ),
+    }
+}
+
+/// What a recovery does once every other gateway is fenced by its anchor.
+pub(super) fn rebuild(epoch: Epoch) -> Vec<Effect> {
+    vec![
+        Effect::EndIntents {
+            patience: Patience::None,
+        },
+        Effect::AbortUploads { up_to: epoch },
+        Effect::RebuildCatalog,
+    ]
+}
+
+fn thaw(lock: &Lock, anchor: Epoch, drained: bool) -> Outcome {
+    let Lock::Frozen { epoch, reason } = lock else {
+        return Outcome::Deny(Denied::NotFrozen);
+    };
+    match reason {
+        Freeze::Operator(_) | Freeze::StoreUnreachable if anchor > *epoch => {
+            doubt(lock, Freeze::AnchorAhead { anchor })
+        }
+        Freeze::Operator(_) | Freeze::StoreUnreachable if anchor < *epoch => {
+            doubt(lock, Freeze::AnchorBehind { anchor })
+        }
+        Freeze::Operator(_) | Freeze::StoreUnreachable if !drained => {
+            Outcome::Stay(vec![Effect::EndIntents {
+                patience: Patience::None,
+            }])
+        }
+        Freeze::Operator(_) | Freeze::StoreUnreachable => {
+            moved(Lock::Vacant { epoch: *epoch }, Action::Thaw, vec![])
+        }
+        Freeze::Unadopted => Outcome::Deny(Denied::NeedsAdopt),
+        Freeze::AnchorAhead { .. }
+        | Freeze::AnchorBehind { .. }
+        | Freeze::AnchorBroken(_)
+        | Freeze::OtherGateway
+        | Freeze::RootAppeared(_)
+        | Freeze::Recovering => Outcome::Deny(Denied::NeedsRecover(reason.clone())),
+    }
+}
+
+/// Fences every other gateway first, by an epoch above all that the store and the row know; only then
+/// is what the store holds read. Read first, and a gateway that still writes would not be noticed.
+fn recover(lock: &Lock, anchor: Epoch, handover: Handover) -> Outcome {
+    match lock {
+        Lock::Frozen {
+            epoch,
+            reason: Freeze::Recovering,
+        } if *epoch == anchor => Outcome::Stay(rebuild(*epoch)),
+        Lock::Frozen { epoch, .. } => {
+            fence(anchor.max(*epoch), Next::Recover, handover, Action::Recover)
+        }
+        Lock::Fenced {
+            epoch,
+            next: next @ Next::Recover,
+            handover,
+        } => Outcome::Stay(vec![create_anchor(*epoch, next, handover)]),
+        Lock::Vacant { .. } | Lock::Held { .. } | Lock::Draining { .. } | Lock::Fenced { .. } => {
+            Outcome::Deny(Denied::NotFrozen)
+        }
+    }
+}
+
+fn rebuilt(lock: &Lock, drained: bool) -> Outcome {
+    match lock {
+        Lock::Frozen {
+            epoch,
+            reason: Freeze::Recovering,
+        } if drained => moved(Lock::Vacant { epoch: *epoch }, Action::Thaw, vec![]),
+        Lock::Frozen {
+            epoch,
+            reason: Freeze::Recovering,
+        } => Outcome::Stay(rebuild(*epoch)),
+        Lock::Vacant { .. }
+        | Lock::Held { .. }
+        | Lock::Draining { .. }
+        | Lock::Fenced { .. }
+        | Lock::Frozen { .. } => Outcome::Stay(vec![]),
+    }
+}
+
+fn adopted(lock: &Lock, anchor: Epoch) -> Outcome {
+    let Lock::Frozen {
+        epoch,
+        reason: Freeze::Unadopted,
+    } = lock
+    else {
+        return Outcome::Stay(vec![]);
+    };
+    if anchor == *epoch {
+        moved(Lock::Vacant { epoch: *epoch }, Action::Adopt, vec![])
+    } else {
+        doubt(lock, Freeze::AnchorAhead { anchor })
+    }
+}
+
+/// Doubt freezes, from any state. A reason that `thaw` alone could end gives way to one that needs
+/// more; the first of those stays, for it is what an operator has to look at.
+fn doubt(lock: &Lock, reason: Freeze) -> Outcome {
+    if let Lock::Frozen { reason: known, .. } = lock {
+        let keeps = match known {
+            Freeze::Operator(_) | Freeze::Unadopted | Freeze::StoreUnreachable => {
+                *known == reason || reason == Freeze::StoreUnreachable
+            }
+            Freeze::Recovering => {
+                matches!(reason, Freeze::StoreUnreachable | Freeze::RootAppeared(_))
+            }
+            Freeze::AnchorAhead { .. }
+            | Freeze::AnchorBehind { .. }
+            | Freeze::AnchorBroken(_)
+            | Freeze::OtherGateway
+            | Freeze::RootAppeared(_) => true,
+        };
+        if keeps {
+            return Outcome::Stay(vec![]);
+        }
+    }
+    moved(
+        Lock::Frozen {
+            epoch: lock.epoch(),
+            reason,
+        },
+        Action::Doubt,
+        vec![],
+    )
+}

@@ -1,0 +1,162 @@
+//! What real clusters wrote is read completely and could have been written by us.
+
+mod repositories;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use policies::format::footer::LuceneFooter;
+use policies::format::frame::{self, Limits, Packing};
+use policies::format::smile;
+use policies::key::Class;
+use repositories::Store;
+
+#[test]
+fn every_frame_of_every_fixture_opens_and_its_body_is_written_byte_for_byte() {
+    let mut frames = 0;
+    let mut plain = 0;
+    for fixture in repositories::all() {
+        for (key, bytes) in &fixture.objects {
+            let name = key.rsplit('/').next().unwrap();
+            let framed =
+                name.ends_with(".dat") || key.contains("indices/") && name.starts_with("index-");
+            if !framed {
+                continue;
+            }
+            let frame = frame::open(bytes)
+                .unwrap_or_else(|error| panic!("{} {key}: {error}", fixture.name));
+            let document = frame.document(Limits::default()).unwrap();
+            let value = smile::decode(&document)
+                .unwrap_or_else(|error| panic!("{} {key}: {error}", fixture.name));
+            assert_eq!(
+                smile::encode(&value, smile::Flags::CLUSTER),
+                *document,
+                "{} {key}",
+                fixture.name
+            );
+            frames += 1;
+            if frame.packing == Packing::Plain {
+                plain += 1;
+                assert_eq!(
+                    frame::seal(frame.codec, &document, false),
+                    *bytes,
+                    "{} {key}",
+                    fixture.name
+                );
+            }
+        }
+    }
+    assert!(
+        frames > 400 && plain > 200,
+        "{frames} frames, {plain} plain"
+    );
+}
+
+#[test]
+fn the_closure_of_every_fixture_is_complete_and_its_bytes_are_good() {
+    for fixture in repositories::all() {
+        let store = Store {
+            objects: fixture.objects.clone(),
+        };
+        let (knowledge, problems) = store.adopt(fixture.base_path);
+        assert_eq!(problems, [], "{}", fixture.name);
+        let mut files: BTreeMap<String, (LuceneFooter, Option<u32>)> = BTreeMap::new();
+        for member in knowledge.members() {
+            let bytes = &fixture.objects[member.key.as_str()];
+            if let Class::Data { .. } = member.class {
+                assert_eq!(
+                    member.size,
+                    Some(bytes.len() as u64),
+                    "{} {}",
+                    fixture.name,
+                    member.key
+                );
+                let file = member
+                    .key
+                    .as_str()
+                    .split(".part")
+                    .next()
+                    .unwrap()
+                    .to_owned();
+                let (footer, _) = files
+                    .entry(file)
+                    .or_insert_with(|| (LuceneFooter::default(), member.checksum));
+                footer.update(bytes);
+            }
+        }
+        for (file, (footer, listed)) in files {
+            assert!(listed.is_some(), "{} {file}", fixture.name);
+            assert_eq!(
+                footer.finish_listed(listed),
+                Ok(()),
+                "{} {file}",
+                fixture.name
+            );
+        }
+    }
+}
+
+/// What lies in a repository beside the closure of its newest root, by the reasons the format gives for each.
+#[test]
+fn nothing_lies_outside_the_closure_but_what_the_format_leaves_there() {
+    let mut report = String::new();
+    for fixture in repositories::all() {
+        let (knowledge, _) = Store {
+            objects: fixture.objects.clone(),
+        }
+        .adopt(fixture.base_path);
+        let members: BTreeSet<String> = knowledge
+            .members()
+            .map(|member| member.key.to_string())
+            .collect();
+        assert!(
+            members.iter().all(|key| fixture.objects.contains_key(key)),
+            "{}",
+            fixture.name
+        );
+        writeln!(report, "{}: {} members", fixture.name, members.len()).unwrap();
+        for key in fixture.objects.keys().filter(|key| !members.contains(*key)) {
+            writeln!(report, "  {key}").unwrap();
+        }
+    }
+    insta::assert_snapshot!(report);
+}
+
+#[test]
+fn the_cluster_and_we_count_the_same_objects_and_snapshots() {
+    for fixture in repositories::all() {
+        let state = fixture.name.split_once('/').unwrap().1;
+        let said = fixture.expected["states"]
+            .get(state)
+            .unwrap_or(&fixture.expected);
+        if let Some(objects) = said["objects"].as_object() {
+            let sizes: BTreeMap<_, _> = objects
+                .iter()
+                .map(|(key, size)| (key.clone(), size.as_u64().unwrap() as usize))
+                .collect();
+            let found: BTreeMap<_, _> = fixture
+                .objects
+                .iter()
+                .map(|(key, bytes)| (key.clone(), bytes.len()))
+                .collect();
+            assert_eq!(found, sizes, "{}", fixture.name);
+        }
+        let root = repositories::newest_root(&fixture.objects, fixture.base_path);
+        if let Some(snapshots) = fixture.expected["states"]
+            .get(state)
+            .and_then(|state| state["snapshots"].as_object())
+        {
+            let uuids: BTreeMap<_, _> = snapshots
+                .iter()
+                .map(|(name, said)| (name.as_str(), said["uuid"].as_str().unwrap()))
+                .collect();
+            let found: BTreeMap<_, _> = root
+                .snapshots
+                .iter()
+                .map(|s| (&*s.name, &*s.uuid))
+                .collect();
+            assert_eq!(found, uuids, "{}", fixture.name);
+        }
+        assert_eq!(root.unknown_fields, [""; 0], "{}", fixture.name);
+    }
+}
