@@ -20,6 +20,7 @@ use super::body::Body;
 use super::connect::{Http, http_client};
 use super::credentials::Credentials;
 use super::failure::{Failure, Refusal};
+use super::listing::Cursor;
 use super::names;
 use super::retry::{Attempts, Budget};
 use super::settings::{Deadlines, Settings, SettingsError, Target};
@@ -41,6 +42,7 @@ pub(super) struct Client {
     signer: Signer,
     credentials: Credentials,
     budget: Budget,
+    pub(super) cursor: Cursor,
     pub(super) deadlines: Deadlines,
 }
 
@@ -114,6 +116,7 @@ impl Client {
             target,
             credentials,
             budget: Budget::default(),
+            cursor: Cursor::default(),
             deadlines,
         })
     }

@@ -50,7 +50,7 @@ impl Failure {
     pub(super) fn may_have_acted(&self) -> bool {
         match self {
             Self::Lost | Self::Nonsense => true,
-            Self::Refused(refusal) => refusal.status.is_server_error() && !refusal.is_busy(),
+            Self::Refused(refusal) => refusal.leaves_doubt(),
             Self::NotSent(_) | Self::Ours(_) => false,
         }
     }
@@ -108,6 +108,11 @@ impl Refusal {
                     | "InsufficientCapacity"
                     | "EntityTooLargeForQuota"
             )
+    }
+
+    /// A server that failed on its way may have done the work; one that is busy or full has not.
+    fn leaves_doubt(&self) -> bool {
+        self.status.is_server_error() && self.status != 501 && !self.is_busy() && !self.is_full()
     }
 
     /// The service, or the file system below it, has no place for such a name.

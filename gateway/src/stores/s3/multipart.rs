@@ -124,7 +124,8 @@ impl Client {
         }
     }
 
-    /// All uploads below the store's prefix.
+    /// All uploads below the store's prefix. The whole bucket's are asked for and sifted here, because
+    /// MinIO takes a prefix for the name of one object.
     pub(super) async fn multipart_uploads(&self) -> Result<Vec<(ObjectKey, UploadId)>> {
         let operation = "ListMultipartUploads";
         let mut found = Vec::new();
@@ -135,7 +136,6 @@ impl Client {
                 query.push(("key-marker", key));
                 query.push(("upload-id-marker", upload));
             }
-            query.push(("prefix", self.prefix()));
             query.push(("uploads", ""));
             query.sort_unstable();
             let call = Call::new(operation, Method::GET, None).query(&query);
@@ -161,12 +161,11 @@ impl Client {
         let encoded = root.maybe("EncodingType")? == Some("url");
         for upload in root.all("Upload") {
             let key = super::listing::name_in(upload.text_of("Key")?, encoded)?;
-            let Some(name) = key.strip_prefix(self.prefix()) else {
-                return Err(Failure::Nonsense);
-            };
+            let id = upload.text_of("UploadId")?;
             // What is no name of ours cannot be an upload of ours.
-            if let Ok(name) = ObjectKey::parse(name) {
-                found.push((name, upload_id(upload.text_of("UploadId")?)));
+            let name = key.strip_prefix(self.prefix()).map(ObjectKey::parse);
+            if let Some(Ok(name)) = name {
+                found.push((name, upload_id(id)));
             }
         }
         if !root.flag("IsTruncated")? {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::BoxBody;
@@ -229,7 +230,13 @@ async fn cut(answer: Reply, length: usize) -> Reply {
     let whole = body.collect().await.unwrap().to_bytes();
     head.headers.insert("content-length", whole.len().into());
     let first = whole.slice(..length);
-    let frames = futures::stream::iter([Ok(Frame::data(first)), Err(io::Error::other("cut"))]);
+    // A pause between, so that the first bytes are sent.
+    let broken = futures::stream::once(async {
+        tokio::task::yield_now().await;
+        Err(io::Error::other("cut"))
+    });
+    let frames = futures::stream::iter([Ok(Frame::data(first))]).chain(broken);
+    let frames = Box::pin(frames);
     Response::from_parts(head, BodyExt::boxed(StreamBody::new(frames)))
 }
 

@@ -99,7 +99,7 @@ async fn an_error_inside_a_success_is_an_error() {
 async fn a_short_body_is_an_error_in_the_stream() {
     let (fake, store) = store().await;
     fake.put("x", &pattern(1, 1000));
-    for length in [0, 1, 999] {
+    for length in [1, 999] {
         fake.fault("GetObject", Fault::CutBody(length));
         assert!(body(&store, "x").await.is_err(), "cut at {length}");
     }
