@@ -8,3 +8,4 @@ mod gateway;
 mod life;
 mod patience;
 mod signer;
+mod vectors;
