@@ -42,7 +42,11 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let reapers = spawn_reapers(&door);
     let keys = Arc::new(Keys::new(plan.keys.clone()));
     let credentials: Arc<dyn Credentials> = keys.clone();
-    let frontend = Frontend::new(Arc::clone(&door), front_settings(&plan, &state).await?, credentials);
+    let frontend = Frontend::new(
+        Arc::clone(&door),
+        front_settings(&plan, &state).await?,
+        credentials,
+    );
     let admin = Admin::new(Arc::clone(&door), metrics, &plan.admin)?;
     announce(&plan, s3_address, admin_address);
     let serving = tokio::spawn(frontend.serve(s3, stop.clone().cancelled_owned()));
@@ -58,12 +62,20 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn front_settings(plan: &Plan, state: &Arc<dyn State>) -> Result<frontend::Settings, Failure> {
+async fn front_settings(
+    plan: &Plan,
+    state: &Arc<dyn State>,
+) -> Result<frontend::Settings, Failure> {
     Ok(frontend::Settings {
         domain: plan.s3.domain.clone(),
         region: plan.s3.region.clone(),
         allow_unsigned_payload: plan.s3.allow_unsigned_payload,
-        tls: plan.s3.tls.as_ref().map(|tls| tls::server(tls, None)).transpose()?,
+        tls: plan
+            .s3
+            .tls
+            .as_ref()
+            .map(|tls| tls::server(tls, None))
+            .transpose()?,
         token_secret: rand::random(),
         limits: plan.s3.limits.clone(),
     })
@@ -89,7 +101,9 @@ pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store
                 }
                 open.insert(name.clone(), opened);
             }
-            Err(e) => tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen"),
+            Err(e) => {
+                tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen")
+            }
         }
     }
     Ok(open)
@@ -99,14 +113,19 @@ async fn open_store(store: &StorePlan) -> stores::Result<Arc<dyn Store>> {
     Ok(match &store.url {
         StoreUrl::Directory(path) => Arc::new(Directory::open(path.clone()).await?),
         StoreUrl::S3(settings) => {
-            let store = S3Store::open(settings).map_err(|e| stores::Error::Failed(e.to_string().into()))?;
+            let store =
+                S3Store::open(settings).map_err(|e| stores::Error::Failed(e.to_string().into()))?;
             store.probe().await?;
             Arc::new(store)
         }
     })
 }
 
-async fn open_door(plan: &Plan, state: &Arc<dyn State>, stores: &HashMap<StoreName, Arc<dyn Store>>) -> Result<Door, Failure> {
+async fn open_door(
+    plan: &Plan,
+    state: &Arc<dyn State>,
+    stores: &HashMap<StoreName, Arc<dyn Store>>,
+) -> Result<Door, Failure> {
     let mut repositories = Vec::new();
     for (name, repository) in &plan.repositories {
         let identity = RepositoryIdentity {
@@ -116,20 +135,35 @@ async fn open_door(plan: &Plan, state: &Arc<dyn State>, stores: &HashMap<StoreNa
             store: repository.store.clone(),
         };
         let row = state.open_repository(&identity).await?;
-        let store = stores.get(&repository.store).cloned().unwrap_or_else(|| Arc::new(stores::unreachable::Unreachable));
+        let store = stores
+            .get(&repository.store)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(stores::unreachable::Unreachable));
         let keeps_time = repositories.is_empty();
         let open = OpenRepository::new(name.clone(), &row, repository.clone(), store, keeps_time);
         adoption::check(state, &open).await?;
         repositories.push(Arc::new(open));
     }
-    Ok(Door::new(plan.layout.clone(), Arc::clone(state), repositories))
+    Ok(Door::new(
+        plan.layout.clone(),
+        Arc::clone(state),
+        repositories,
+    ))
 }
 
 /// Takes this start's number in every store whose repositories are beyond doubt, and watches for higher ones.
-async fn watch_for_other_gateways(door: &Arc<Door>, stores: &HashMap<StoreName, Arc<dyn Store>>) -> Vec<tokio::task::JoinHandle<()>> {
+async fn watch_for_other_gateways(
+    door: &Arc<Door>,
+    stores: &HashMap<StoreName, Arc<dyn Store>>,
+) -> Vec<tokio::task::JoinHandle<()>> {
     let mut tasks = Vec::new();
     for (name, store) in stores {
-        let here: Vec<_> = door.repositories().values().filter(|open| open.plan.store == *name).cloned().collect();
+        let here: Vec<_> = door
+            .repositories()
+            .values()
+            .filter(|open| open.plan.store == *name)
+            .cloned()
+            .collect();
         if here.is_empty() || here.iter().any(|open| open.gate.is_frozen()) {
             continue;
         }
@@ -138,7 +172,11 @@ async fn watch_for_other_gateways(door: &Arc<Door>, stores: &HashMap<StoreName, 
                 for open in &here {
                     open.stand_as(ours);
                 }
-                tasks.push(tokio::spawn(incarnation::watch(Arc::clone(store), ours, here)));
+                tasks.push(tokio::spawn(incarnation::watch(
+                    Arc::clone(store),
+                    ours,
+                    here,
+                )));
             }
             Err(e) => {
                 tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
@@ -152,14 +190,21 @@ async fn watch_for_other_gateways(door: &Arc<Door>, stores: &HashMap<StoreName, 
 }
 
 fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {
-    door.repositories().values().map(|open| tokio::spawn(reaper::run(Arc::clone(door), Arc::clone(open)))).collect()
+    door.repositories()
+        .values()
+        .map(|open| tokio::spawn(reaper::run(Arc::clone(door), Arc::clone(open))))
+        .collect()
 }
 
 /// Where things are, for people on standard output.
 fn announce(plan: &Plan, s3: SocketAddr, admin: SocketAddr) {
     let scheme = |tls: bool| if tls { "https" } else { "http" };
     println!("S3 endpoint:  {}://{s3}", scheme(plan.s3.tls.is_some()));
-    println!("admin API:    {}://{admin} (token in {})", scheme(plan.admin.tls.is_some()), plan.admin.token_file.display());
+    println!(
+        "admin API:    {}://{admin} (token in {})",
+        scheme(plan.admin.tls.is_some()),
+        plan.admin.token_file.display()
+    );
     if let Source::Embedded(data) = &plan.source {
         println!("data:         {}", data.display());
         println!("{}", embedded::registration(plan, s3));

@@ -141,24 +141,80 @@ pub async fn run(global: &Global, command: Command) -> ExitCode {
 async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve | Command::CheckConfig => config_check::run(global).await,
-        Command::Status { repository, watch } => show::status(&Client::new(global)?, global.json, repository.as_deref(), watch).await,
-        Command::Lock { repository, writer, reason, force, wait_mirror } => {
+        Command::Status { repository, watch } => {
+            show::status(
+                &Client::new(global)?,
+                global.json,
+                repository.as_deref(),
+                watch,
+            )
+            .await
+        }
+        Command::Lock {
+            repository,
+            writer,
+            reason,
+            force,
+            wait_mirror,
+        } => {
             let body = serde_json::json!({ "writer": writer, "reason": reason, "force": force, "wait_mirror": wait_mirror });
             move_lock(global, &repository, "lock", body).await
         }
-        Command::Unlock { repository, reason } => move_lock(global, &repository, "unlock", serde_json::json!({ "reason": reason })).await,
-        Command::Freeze { repository, reason } => move_lock(global, &repository, "freeze", serde_json::json!({ "reason": reason })).await,
-        Command::Thaw { repository, reason, recover } => {
-            move_lock(global, &repository, "thaw", serde_json::json!({ "reason": reason, "recover": recover })).await
+        Command::Unlock { repository, reason } => {
+            move_lock(
+                global,
+                &repository,
+                "unlock",
+                serde_json::json!({ "reason": reason }),
+            )
+            .await
         }
-        Command::Adopt { repository } => move_lock(global, &repository, "adopt", serde_json::Value::Null).await,
-        Command::Audit(Audit::Tail { limit }) => show::audit_tail(&Client::new(global)?, global.json, limit).await,
-        Command::Audit(Audit::Verify) => show::audit_verify(&Client::new(global)?, global.json).await,
+        Command::Freeze { repository, reason } => {
+            move_lock(
+                global,
+                &repository,
+                "freeze",
+                serde_json::json!({ "reason": reason }),
+            )
+            .await
+        }
+        Command::Thaw {
+            repository,
+            reason,
+            recover,
+        } => {
+            move_lock(
+                global,
+                &repository,
+                "thaw",
+                serde_json::json!({ "reason": reason, "recover": recover }),
+            )
+            .await
+        }
+        Command::Adopt { repository } => {
+            move_lock(global, &repository, "adopt", serde_json::Value::Null).await
+        }
+        Command::Audit(Audit::Tail { limit }) => {
+            show::audit_tail(&Client::new(global)?, global.json, limit).await
+        }
+        Command::Audit(Audit::Verify) => {
+            show::audit_verify(&Client::new(global)?, global.json).await
+        }
     }
 }
 
-async fn move_lock(global: &Global, repository: &str, verb: &str, body: serde_json::Value) -> Result<(), Failure> {
-    let answer = Client::new(global)?.post(&format!("/v1/repositories/{}/{verb}", client::segment(repository)), &body).await?;
+async fn move_lock(
+    global: &Global,
+    repository: &str,
+    verb: &str,
+    body: serde_json::Value,
+) -> Result<(), Failure> {
+    let answer = Client::new(global)?
+        .post(
+            &format!("/v1/repositories/{}/{verb}", client::segment(repository)),
+            &body,
+        )
+        .await?;
     show::lock(global.json, &answer);
     Ok(())
 }

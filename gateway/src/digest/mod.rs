@@ -20,7 +20,13 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    pub const ALL: [Self; 5] = [Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
+    pub const ALL: [Self; 5] = [
+        Self::Crc32,
+        Self::Crc32c,
+        Self::Crc64Nvme,
+        Self::Sha1,
+        Self::Sha256,
+    ];
 
     /// As in `x-amz-checksum-<name>`.
     #[must_use]
@@ -37,7 +43,9 @@ impl Algorithm {
     /// Case does not matter.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|a| a.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|a| a.name().eq_ignore_ascii_case(name))
     }
 
     fn crc(self) -> Option<crc_fast::CrcAlgorithm> {
@@ -70,7 +78,9 @@ impl Running {
         match (algorithm, algorithm.crc()) {
             (Algorithm::Sha1, _) => Self::Sha1(Box::default()),
             (Algorithm::Sha256, _) | (_, None) => Self::Sha256(Box::default()),
-            (Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Crc64Nvme, Some(crc)) => Self::Crc(algorithm, Box::new(crc_fast::Digest::new(crc))),
+            (Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Crc64Nvme, Some(crc)) => {
+                Self::Crc(algorithm, Box::new(crc_fast::Digest::new(crc)))
+            }
         }
     }
 
@@ -84,7 +94,9 @@ impl Running {
 
     fn finish(self) -> (Algorithm, Box<[u8]>) {
         match self {
-            Self::Crc(algorithm, digest) => (algorithm, algorithm.crc_bytes(digest.finalize()).into()),
+            Self::Crc(algorithm, digest) => {
+                (algorithm, algorithm.crc_bytes(digest.finalize()).into())
+            }
             Self::Sha1(digest) => (Algorithm::Sha1, digest.finalize().to_vec().into()),
             Self::Sha256(digest) => (Algorithm::Sha256, digest.finalize().to_vec().into()),
         }
@@ -121,10 +133,17 @@ impl Digests {
                 once.push(*algorithm);
             }
         }
-        Self { md5: Md5::new(), hash: blake3::Hasher::new(), wanted: once.into_iter().map(Running::new).collect() }
+        Self {
+            md5: Md5::new(),
+            hash: blake3::Hasher::new(),
+            wanted: once.into_iter().map(Running::new).collect(),
+        }
     }
 
-    #[expect(clippy::unused_async, reason = "large bodies are hashed off the I/O path")]
+    #[expect(
+        clippy::unused_async,
+        reason = "large bodies are hashed off the I/O path"
+    )]
     pub async fn update(&mut self, bytes: &Bytes) {
         self.md5.update(bytes);
         self.hash.update(bytes);
@@ -133,7 +152,10 @@ impl Digests {
         }
     }
 
-    #[expect(clippy::unused_async, reason = "large bodies are hashed off the I/O path")]
+    #[expect(
+        clippy::unused_async,
+        reason = "large bodies are hashed off the I/O path"
+    )]
     pub async fn finish(self) -> Sums {
         Sums {
             md5: self.md5.finalize().into(),
@@ -155,6 +177,9 @@ pub fn once(algorithm: Algorithm, bytes: &[u8]) -> Vec<u8> {
 pub fn combine(algorithm: Algorithm, parts: &[(Vec<u8>, u64)]) -> Option<Vec<u8>> {
     let crc = algorithm.crc()?;
     let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, b| sum << 8 | u64::from(*b));
-    let combined = parts.iter().map(|(value, size)| (number(value), *size)).reduce(|(a, n), (b, m)| (crc_fast::checksum_combine(crc, a, b, m), n + m));
+    let combined = parts
+        .iter()
+        .map(|(value, size)| (number(value), *size))
+        .reduce(|(a, n), (b, m)| (crc_fast::checksum_combine(crc, a, b, m), n + m));
     combined.map(|(value, _)| algorithm.crc_bytes(value))
 }

@@ -16,7 +16,12 @@ impl Whole {
     pub fn of_parts(sizes: impl IntoIterator<Item = u64>) -> Self {
         let mut parts: VecDeque<u64> = sizes.into_iter().collect();
         let first = parts.pop_front();
-        Self { parts, of_parts: first.map(|_| blake3::Hasher::new()), current: blake3::Hasher::new(), left: first.unwrap_or(u64::MAX) }
+        Self {
+            parts,
+            of_parts: first.map(|_| blake3::Hasher::new()),
+            current: blake3::Hasher::new(),
+            left: first.unwrap_or(u64::MAX),
+        }
     }
 
     pub fn update(&mut self, mut bytes: &[u8]) {
@@ -58,13 +63,22 @@ mod tests {
     fn an_object_of_parts_hashes_as_its_parts_do() {
         let bytes: Vec<u8> = (0..1000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let mut parts = blake3::Hasher::new();
-        for part in [&bytes[..300], &bytes[300..300], &bytes[300..999], &bytes[999..]] {
+        for part in [
+            &bytes[..300],
+            &bytes[300..300],
+            &bytes[300..999],
+            &bytes[999..],
+        ] {
             parts.update(blake3::hash(part).as_bytes());
         }
         for step in [1, 7, 300, 1000] {
             let mut whole = Whole::of_parts([300, 0, 699, 1]);
             bytes.chunks(step).for_each(|chunk| whole.update(chunk));
-            assert_eq!(whole.finish(), *parts.clone().finalize().as_bytes(), "in steps of {step}");
+            assert_eq!(
+                whole.finish(),
+                *parts.clone().finalize().as_bytes(),
+                "in steps of {step}"
+            );
         }
         let mut plain = Whole::of_parts([]);
         plain.update(&bytes);

@@ -69,7 +69,11 @@ impl Entry {
             metrics::counter!(names::BYTES, "direction" => "out").increment(bytes_out);
         }
         if let Some(reason) = self.context.as_deref().and_then(Context::refusal) {
-            let repository = self.repository.as_ref().map_or("", |r| r.as_str()).to_owned();
+            let repository = self
+                .repository
+                .as_ref()
+                .map_or("", |r| r.as_str())
+                .to_owned();
             metrics::counter!(names::DENIED, "repository" => repository, "reason" => reason)
                 .increment(1);
         }

@@ -108,8 +108,8 @@ impl Answer {
     /// The error as the protocol library carries it from an operation to [`super::service`].
     #[must_use]
     pub fn to_s3(&self) -> S3Error {
-        let code = S3ErrorCode::from_bytes(self.code.as_bytes())
-            .unwrap_or(S3ErrorCode::InternalError);
+        let code =
+            S3ErrorCode::from_bytes(self.code.as_bytes()).unwrap_or(S3ErrorCode::InternalError);
         let mut error = S3Error::with_message(code, self.message.clone());
         error.set_status_code(self.status);
         error
@@ -250,7 +250,7 @@ impl From<&Refusal> for Answer {
             | Refusal::Reserved
             | Refusal::PresignedCommit { .. }
             | Refusal::ForeignUpload { .. }
-            | Refusal::Guard(_) => Self::access_denied(refusal.to_string()),
+            | Refusal::Guard { .. } => Self::access_denied(refusal.to_string()),
         }
     }
 }

@@ -1,1 +1,10 @@
+//! The S3 front as clients meet it: a whole gateway on a directory store, spoken to over raw sockets.
+//!
+//! Requests are signed here by code of their own, so that verifier and signer cannot share a mistake.
 
+mod attacks;
+mod client;
+mod gateway;
+mod life;
+mod patience;
+mod signer;

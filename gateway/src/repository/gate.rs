@@ -30,7 +30,10 @@ pub struct Gate {
 impl Gate {
     #[must_use]
     pub fn new(row: LockRow) -> Self {
-        Self { row: watch::Sender::new(row), moving: tokio::sync::Mutex::new(()) }
+        Self {
+            row: watch::Sender::new(row),
+            moving: tokio::sync::Mutex::new(()),
+        }
     }
 
     #[must_use]
@@ -66,17 +69,33 @@ impl Gate {
     /// a cluster believe that the repository is empty.
     pub(super) fn check_store_known(&self, name: &Repository) -> Result<(), Error> {
         match &self.row.borrow().lock {
-            Lock::Frozen { reason: reason @ (Freeze::Unadopted | Freeze::StoreUnreachable), .. } => {
-                Err(Error::Unavailable(lock::Refusal::Frozen { repository: name.clone(), reason: reason.clone() }.to_string()))
-            }
-            Lock::Frozen { .. } | Lock::Vacant { .. } | Lock::Held { .. } | Lock::Draining { .. } | Lock::Fenced { .. } => Ok(()),
+            Lock::Frozen {
+                reason: reason @ (Freeze::Unadopted | Freeze::StoreUnreachable),
+                ..
+            } => Err(Error::Unavailable(
+                lock::Refusal::Frozen {
+                    repository: name.clone(),
+                    reason: reason.clone(),
+                }
+                .to_string(),
+            )),
+            Lock::Frozen { .. }
+            | Lock::Vacant { .. }
+            | Lock::Held { .. }
+            | Lock::Draining { .. }
+            | Lock::Fenced { .. } => Ok(()),
         }
     }
 }
 
 impl Door {
     /// Leave to write one key, now. A hand-over is waited for; a vacant lock is taken where the mode allows it.
-    pub(super) async fn permit(&self, found: &Found, caller: &Caller, key: &ObjectKey) -> Result<Permit, Error> {
+    pub(super) async fn permit(
+        &self,
+        found: &Found,
+        caller: &Caller,
+        key: &ObjectKey,
+    ) -> Result<Permit, Error> {
         let (open, writing) = (&found.open, found.class.writing());
         if caller.presigned && writing == Writing::Commit {
             return Err(Refusal::PresignedCommit { key: key.clone() }.into());
@@ -108,7 +127,12 @@ impl OpenRepository {
         lock::admit(&self.gate.row.borrow().lock, request)
     }
 
-    async fn wait_for_move(&self, caller: &Caller, writing: Writing, deadline: Instant) -> Result<(), Error> {
+    async fn wait_for_move(
+        &self,
+        caller: &Caller,
+        writing: Writing,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let mut seen = self.gate.row.subscribe();
         seen.borrow_and_update();
         if !matches!(self.ask(caller, writing), Verdict::Wait) {
@@ -116,7 +140,10 @@ impl OpenRepository {
         }
         match tokio::time::timeout_at(deadline, seen.changed()).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Error::SlowDown(format!("The writer lock of repository '{}' is being handed over; try again.", self.name))),
+            Err(_) => Err(Error::SlowDown(format!(
+                "The writer lock of repository '{}' is being handed over; try again.",
+                self.name
+            ))),
         }
     }
 
@@ -124,7 +151,9 @@ impl OpenRepository {
     fn refused(&self, refusal: &lock::Refusal) -> Error {
         match refusal {
             lock::Refusal::Frozen { .. } => Error::SlowDown(refusal.to_string()),
-            lock::Refusal::NotAWriter { .. } | lock::Refusal::HeldByOther { .. } | lock::Refusal::VacantManual { .. } => {
+            lock::Refusal::NotAWriter { .. }
+            | lock::Refusal::HeldByOther { .. }
+            | lock::Refusal::VacantManual { .. } => {
                 let since = clock::rfc3339(self.gate.row.borrow().since_ms);
                 Refusal::Lock(refusal.sentence(&since)).into()
             }
@@ -138,13 +167,18 @@ impl OpenRepository {
                 self.gate.saw(*row);
                 match self.ask(caller, Writing::Once) {
                     Verdict::Refuse(refusal) => self.refused(&refusal),
-                    Verdict::Admit(_) | Verdict::Take | Verdict::Wait => {
-                        Error::SlowDown(format!("The writer lock of repository '{}' moved during this write; try again.", self.name))
-                    }
+                    Verdict::Admit(_) | Verdict::Take | Verdict::Wait => Error::SlowDown(format!(
+                        "The writer lock of repository '{}' moved during this write; try again.",
+                        self.name
+                    )),
                 }
             }
-            WriteError::Exists(_) | WriteError::KeyBusy => Error::SlowDown("Another write to this key is under way; try again.".into()),
-            WriteError::IntentGone => Error::SlowDown("This write was ended by a hand-over; try again.".into()),
+            WriteError::Exists(_) | WriteError::KeyBusy => {
+                Error::SlowDown("Another write to this key is under way; try again.".into())
+            }
+            WriteError::IntentGone => {
+                Error::SlowDown("This write was ended by a hand-over; try again.".into())
+            }
             WriteError::UploadGone => Error::NoSuchUpload,
             WriteError::Failed(e) => state_failed("record the write", &e),
         }
@@ -155,9 +189,13 @@ impl OpenRepository {
 pub(super) fn state_failed(doing: &str, e: &crate::state::Error) -> Error {
     match e {
         crate::state::Error::Full => {
-            tracing::error!("the state database's disk is full; writes are answered 503 until there is room");
+            tracing::error!(
+                "the state database's disk is full; writes are answered 503 until there is room"
+            );
             Error::SlowDown("The gateway's disk is full; try again later.".into())
         }
-        crate::state::Error::Failed(_) | crate::state::Error::Closed | crate::state::Error::Mismatch(_) => unavailable(doing, e),
+        crate::state::Error::Failed(_)
+        | crate::state::Error::Closed
+        | crate::state::Error::Mismatch(_) => unavailable(doing, e),
     }
 }

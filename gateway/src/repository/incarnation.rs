@@ -34,8 +34,19 @@ pub async fn begin(store: &dyn Store) -> stores::Result<Incarnation> {
     let permit = lock::settle(&Repository::new("snapgate"), &us, Epoch(0));
     for _ in 0..TRIES {
         let known = own::names(store, &format!("{RESERVED}incarnation-")).await?;
-        let highest = known.last().and_then(|n| n.as_str().rsplit('-').next()).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-        match own::create(store, &permit, &name(highest + 1), format!("pid {}\n", std::process::id()).into_bytes()).await {
+        let highest = known
+            .last()
+            .and_then(|n| n.as_str().rsplit('-').next())
+            .and_then(|n| n.parse::<u64>().ok())
+            .unwrap_or(0);
+        match own::create(
+            store,
+            &permit,
+            &name(highest + 1),
+            format!("pid {}\n", std::process::id()).into_bytes(),
+        )
+        .await
+        {
             Ok(()) => {
                 forget(store, &permit, &known).await;
                 return Ok(Incarnation(highest + 1));
@@ -48,7 +59,11 @@ pub async fn begin(store: &dyn Store) -> stores::Result<Incarnation> {
 }
 
 /// Only the highest one says anything; a few older ones are left for people.
-async fn forget(store: &dyn Store, permit: &policies::lock::Permit, known: &[policies::key::ObjectKey]) {
+async fn forget(
+    store: &dyn Store,
+    permit: &policies::lock::Permit,
+    known: &[policies::key::ObjectKey],
+) {
     const KEEP: usize = 8;
     let old = &known[..known.len().saturating_sub(KEEP)];
     if !old.is_empty() {
@@ -58,12 +73,18 @@ async fn forget(store: &dyn Store, permit: &policies::lock::Permit, known: &[pol
 
 /// True = another gateway came after this one.
 pub async fn superseded(store: &dyn Store, ours: Incarnation) -> stores::Result<bool> {
-    let later = store.list(&format!("{RESERVED}incarnation-"), Some(&name(ours.0)), 1).await?;
+    let later = store
+        .list(&format!("{RESERVED}incarnation-"), Some(&name(ours.0)), 1)
+        .await?;
     Ok(!later.is_empty())
 }
 
 /// Runs until the process ends: freezes the store's repositories when another gateway appears.
-pub async fn watch(store: Arc<dyn Store>, ours: Incarnation, repositories: Vec<Arc<OpenRepository>>) {
+pub async fn watch(
+    store: Arc<dyn Store>,
+    ours: Incarnation,
+    repositories: Vec<Arc<OpenRepository>>,
+) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         match superseded(store.as_ref(), ours).await {
@@ -75,7 +96,9 @@ pub async fn watch(store: Arc<dyn Store>, ours: Incarnation, repositories: Vec<A
                 }
                 return;
             }
-            Err(e) => tracing::warn!(cause = %e, "could not look for another gateway; trying again"),
+            Err(e) => {
+                tracing::warn!(cause = %e, "could not look for another gateway; trying again")
+            }
         }
     }
 }

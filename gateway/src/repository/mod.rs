@@ -11,6 +11,7 @@ pub mod adoption;
 mod copy;
 mod door;
 mod gate;
+mod guarding;
 pub mod handover;
 pub mod incarnation;
 mod ingest;
@@ -237,9 +238,17 @@ pub enum Refusal {
     )]
     PresignedCommit { key: ObjectKey },
     #[error("The upload to '{key}' was begun by '{owner}'; '{caller}' may not touch it.")]
-    ForeignUpload { key: ObjectKey, owner: Cluster, caller: Cluster },
-    #[error("{0}")]
-    Guard(String),
+    ForeignUpload {
+        key: ObjectKey,
+        owner: Cluster,
+        caller: Cluster,
+    },
+    /// What `policies::guard` says.
+    #[error("{sentence}")]
+    Guard {
+        label: &'static str,
+        sentence: String,
+    },
 }
 
 impl Refusal {
@@ -254,7 +263,7 @@ impl Refusal {
             Self::Reserved => "reserved",
             Self::PresignedCommit { .. } => "presigned_commit",
             Self::ForeignUpload { .. } => "foreign_upload",
-            Self::Guard(_) => "guard",
+            Self::Guard { label, .. } => label,
         }
     }
 }
@@ -268,5 +277,7 @@ impl From<policies::key::InvalidKey> for Error {
 /// "We failed": never absent, never refused. The cause goes to the log, not to the client.
 pub(crate) fn unavailable(doing: &str, cause: &dyn std::error::Error) -> Error {
     tracing::error!(doing, cause = %cause, "failed");
-    Error::Unavailable(format!("The gateway could not {doing}; nothing was acknowledged. Try again."))
+    Error::Unavailable(format!(
+        "The gateway could not {doing}; nothing was acknowledged. Try again."
+    ))
 }

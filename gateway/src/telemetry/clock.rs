@@ -12,5 +12,8 @@ pub fn now_ms() -> i64 {
 /// RFC 3339, UTC, to the second.
 #[must_use]
 pub fn rfc3339(ms: i64) -> String {
-    OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).ok().and_then(|t| t.format(&Rfc3339).ok()).unwrap_or_else(|| ms.to_string())
+    OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000))
+        .ok()
+        .and_then(|t| t.format(&Rfc3339).ok())
+        .unwrap_or_else(|| ms.to_string())
 }

@@ -76,7 +76,9 @@ fn check_header<'a>(
         }
     }
     let (Some(credential), Some(signed), Some(_)) = (credential, signed, signature) else {
-        return Err(malformed("Credential, SignedHeaders and Signature are needed"));
+        return Err(malformed(
+            "Credential, SignedHeaders and Signature are needed",
+        ));
     };
     let scope = Scope::parse(credential).map_err(malformed)?;
     let date = headers
@@ -154,10 +156,14 @@ fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), Rejection
         previous = name;
         let mut values = headers.get_all(name).iter();
         if values.next().is_none() {
-            return Err(Rejection::SignedHeaders("a header in it is not in the request"));
+            return Err(Rejection::SignedHeaders(
+                "a header in it is not in the request",
+            ));
         }
         if values.next().is_some() {
-            return Err(Rejection::SignedHeaders("a header in it occurs more than once"));
+            return Err(Rejection::SignedHeaders(
+                "a header in it occurs more than once",
+            ));
         }
         host |= name == "host";
         signed_amz += usize::from(counts(name));
@@ -165,7 +171,12 @@ fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), Rejection
     if !host {
         return Err(Rejection::SignedHeaders("host must be signed"));
     }
-    let present = || headers.keys().map(http::HeaderName::as_str).filter(|name| counts(name));
+    let present = || {
+        headers
+            .keys()
+            .map(http::HeaderName::as_str)
+            .filter(|name| counts(name))
+    };
     if present().count() == signed_amz {
         return Ok(());
     }

@@ -53,7 +53,11 @@ fn walk(
     let mut rows = statement.query(params![query.bucket.0, from, end])?;
     while let Some(row) = rows.next()? {
         let repository: i64 = row.get(1)?;
-        if !query.repositories.iter().any(|allowed| allowed.0 == repository) {
+        if !query
+            .repositories
+            .iter()
+            .any(|allowed| allowed.0 == repository)
+        {
             continue;
         }
         if listing.entries.len() == query.limit {

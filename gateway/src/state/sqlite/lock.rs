@@ -64,10 +64,9 @@ pub(super) fn check(
 fn holds(lock: &Lock, wanted: Epoch, cluster: &Cluster) -> bool {
     match lock {
         Lock::Held { epoch, holder } => *epoch == wanted && holder == cluster,
-        Lock::Vacant { .. }
-        | Lock::Draining { .. }
-        | Lock::Fenced { .. }
-        | Lock::Frozen { .. } => false,
+        Lock::Vacant { .. } | Lock::Draining { .. } | Lock::Fenced { .. } | Lock::Frozen { .. } => {
+            false
+        }
     }
 }
 
@@ -128,7 +127,13 @@ pub(super) fn open_repository(
 fn moved(known: &RepositoryIdentity, wanted: &RepositoryIdentity) -> Error {
     Error::Mismatch(format!(
         "Repository '{}' is at bucket '{}', base path '{}', store '{}'; it cannot move to bucket '{}', base path '{}', store '{}' under the same name.",
-        known.name, known.bucket, known.base_path, known.store, wanted.bucket, wanted.base_path, wanted.store
+        known.name,
+        known.bucket,
+        known.base_path,
+        known.store,
+        wanted.bucket,
+        wanted.base_path,
+        wanted.store
     ))
 }
 

@@ -29,15 +29,15 @@ mod uploads;
 mod writer;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 pub use open::OpenError;
 
 use super::{
     Answer, AnswerKey, AuditEntry, AuditRecord, BucketId, Error, Intent, IntentId, JournalEntry,
     ListQuery, Listing, LockRow, Lookup, MultipartUpload, NewIntent, NewLock, NewUpload, Object,
-    PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow, Result, State,
-    Tombstone, UploadListing, UploadQuery, Usage, WriteError,
+    PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow, Result,
+    State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
 };
 use crate::stores::{Identity, UploadId};
 use lock::Leave;

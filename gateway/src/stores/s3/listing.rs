@@ -45,7 +45,10 @@ impl Client {
         let mut from = after.map_or(From::Start, |after| From::After(after.to_owned()));
         let mut last = String::new();
         while found.len() < limit {
-            let page = self.page(prefix, &from, limit - found.len()).await.map_err(failed)?;
+            let page = self
+                .page(prefix, &from, limit - found.len())
+                .await
+                .map_err(failed)?;
             let mut reserved = false;
             for object in &page.objects {
                 let listed = self.listed(object, page.encoded);
@@ -96,7 +99,9 @@ impl Client {
         query.sort_unstable();
         let call = Call::new(OPERATION, Method::GET, None).query(&query);
         let check = |answer: super::client::Answer| Ok(read_page(&answer.body)?);
-        self.answer_checked(&call, self.deadlines.answer, check).await.result
+        self.answer_checked(&call, self.deadlines.answer, check)
+            .await
+            .result
     }
 
     fn listed(&self, object: &Element, encoded: bool) -> Result<Listed, Malformed> {

@@ -82,6 +82,9 @@ mod tests {
 
     #[test]
     fn a_query_is_encoded_value_by_value() {
-        assert_eq!(query(&[("delete", ""), ("prefix", "a/b c")]), "delete=&prefix=a%2Fb%20c");
+        assert_eq!(
+            query(&[("delete", ""), ("prefix", "a/b c")]),
+            "delete=&prefix=a%2Fb%20c"
+        );
     }
 }

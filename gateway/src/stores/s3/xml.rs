@@ -211,12 +211,16 @@ mod tests {
             assert!(parse(text.as_bytes()).is_err(), "{text:?}");
         }
         assert!(parse(b"<a>\xff</a>").is_err());
-        assert_eq!(parse_as("R", b"<Error><Code>x</Code></Error>").err(), Some(Malformed));
+        assert_eq!(
+            parse_as("R", b"<Error><Code>x</Code></Error>").err(),
+            Some(Malformed)
+        );
     }
 
     #[test]
     fn only_a_code_is_taken_from_an_error() {
-        let error = |code: &str| error_code(format!("<Error><Code>{code}</Code></Error>").as_bytes());
+        let error =
+            |code: &str| error_code(format!("<Error><Code>{code}</Code></Error>").as_bytes());
         assert_eq!(error("SlowDown").as_deref(), Some("SlowDown"));
         assert_eq!(error("10.0.0.1 said &lt;no&gt;"), None);
         assert_eq!(error(""), None);
