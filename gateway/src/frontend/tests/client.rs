@@ -40,12 +40,18 @@ impl Answer {
         let Some((_, rest)) = text.split_once(&open) else {
             return String::new();
         };
-        rest.split_once(&format!("</{name}>")).map_or(String::new(), |(inner, _)| inner.to_owned())
+        rest.split_once(&format!("</{name}>"))
+            .map_or(String::new(), |(inner, _)| inner.to_owned())
     }
 
     #[track_caller]
     pub fn expect(self, status: u16, code: &str) -> Self {
-        assert_eq!((self.status, self.field("Code").as_str()), (status, code), "{}", self.text());
+        assert_eq!(
+            (self.status, self.field("Code").as_str()),
+            (status, code),
+            "{}",
+            self.text()
+        );
         assert!(!self.header("x-amz-request-id").is_empty());
         if !code.is_empty() && !self.body.is_empty() {
             assert_eq!(self.field("RequestId"), self.header("x-amz-request-id"));
@@ -55,7 +61,12 @@ impl Answer {
 
     #[track_caller]
     pub fn ok(self) -> Self {
-        assert!((200..300).contains(&self.status), "{} {}", self.status, self.text());
+        assert!(
+            (200..300).contains(&self.status),
+            "{} {}",
+            self.status,
+            self.text()
+        );
         assert!(!self.header("x-amz-request-id").is_empty());
         self
     }
@@ -65,7 +76,10 @@ impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, unread: Vec::new() }
+        Self {
+            stream,
+            unread: Vec::new(),
+        }
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
@@ -104,7 +118,9 @@ impl Client {
     }
 
     pub async fn answer(&mut self, method: &str) -> Answer {
-        self.try_answer(method).await.expect("the connection ended without an answer")
+        self.try_answer(method)
+            .await
+            .expect("the connection ended without an answer")
     }
 
     pub async fn try_answer(&mut self, method: &str) -> Option<Answer> {
@@ -123,12 +139,20 @@ impl Client {
         let length = headers.get("content-length").and_then(|n| n.parse().ok());
         let body = if method == "HEAD" || status == 204 || status == 304 {
             Vec::new()
-        } else if headers.get("transfer-encoding").is_some_and(|t| t == "chunked") {
+        } else if headers
+            .get("transfer-encoding")
+            .is_some_and(|t| t == "chunked")
+        {
             self.chunks().await
         } else {
             self.exactly(length.unwrap_or(0)).await
         };
-        Some(Answer { status, headers, body, continued })
+        Some(Answer {
+            status,
+            headers,
+            body,
+            continued,
+        })
     }
 
     async fn exactly(&mut self, length: usize) -> Vec<u8> {

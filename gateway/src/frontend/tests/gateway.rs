@@ -23,8 +23,14 @@ use crate::state::{RepositoryIdentity, State};
 use crate::stores::Store;
 use crate::stores::directory::Directory;
 
-pub const A: Key = Key { id: "KEYA", secret: "secret-of-a" };
-pub const B: Key = Key { id: "KEYB", secret: "secret-of-b" };
+pub const A: Key = Key {
+    id: "KEYA",
+    secret: "secret-of-a",
+};
+pub const B: Key = Key {
+    id: "KEYB",
+    secret: "secret-of-b",
+};
 
 #[derive(Debug)]
 struct Known(HashMap<&'static str, (&'static str, &'static str)>);
@@ -57,7 +63,10 @@ impl Gateway {
         let store: Arc<dyn Store> = Arc::new(Directory::open(root).await.unwrap());
         let plans = [
             ("prod", plan("snapshots", "base", "a", Readers::Everyone)),
-            ("private", plan("private", "", "b", Readers::These(BTreeSet::new()))),
+            (
+                "private",
+                plan("private", "", "b", Readers::These(BTreeSet::new())),
+            ),
         ];
         let layout = Layout::new(plans.iter().map(|(name, plan)| Configured {
             repository: Repository::new(*name),
@@ -75,7 +84,8 @@ impl Gateway {
             };
             let row = state.open_repository(&identity).await.unwrap();
             let store = Arc::clone(&store);
-            let open = OpenRepository::new(identity.name, &row, plan, store, repositories.is_empty());
+            let open =
+                OpenRepository::new(identity.name, &row, plan, store, repositories.is_empty());
             repositories.push(Arc::new(open));
         }
         let door = Arc::new(Door::new(layout, state, repositories));
@@ -99,9 +109,19 @@ impl Gateway {
         let frontend = Frontend::new(door, settings, Arc::new(known));
         let serving = tokio::spawn({
             let stop = stop.clone();
-            async move { frontend.serve(listener, stop.cancelled_owned()).await.unwrap() }
+            async move {
+                frontend
+                    .serve(listener, stop.cancelled_owned())
+                    .await
+                    .unwrap()
+            }
         });
-        Self { address, files, stop, serving }
+        Self {
+            address,
+            files,
+            stop,
+            serving,
+        }
     }
 
     pub async fn connect(&self) -> Client {

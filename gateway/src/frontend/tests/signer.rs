@@ -136,10 +136,15 @@ impl Sent {
     }
 
     pub fn sign_at(&self, key: Key, now: OffsetDateTime) -> Signed {
-        let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+        let format =
+            time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
         let time = now.format(format).unwrap();
         let scope = format!("{}/us-east-1/s3/aws4_request", &time[..8]);
-        let mut signing = Signing { key: [0; 32], time, scope };
+        let mut signing = Signing {
+            key: [0; 32],
+            time,
+            scope,
+        };
         let date = hmac(format!("AWS4{}", key.secret).as_bytes(), &signing.time[..8]);
         signing.key = hmac(&hmac(&hmac(&date, "us-east-1"), "s3"), "aws4_request");
 
@@ -160,7 +165,10 @@ impl Sent {
         add("x-amz-date", signing.time.clone());
         add("x-amz-content-sha256", payload.clone());
         if !matches!(self.framing, Framing::Sha256 | Framing::Unsigned) {
-            let length = self.spoil.decoded_length.map_or(self.body.len().to_string(), str::to_owned);
+            let length = self
+                .spoil
+                .decoded_length
+                .map_or(self.body.len().to_string(), str::to_owned);
             add("x-amz-decoded-content-length", length);
         }
         headers.sort();
@@ -171,10 +179,23 @@ impl Sent {
         pairs.sort_unstable();
         let pairs: Vec<_> = pairs
             .iter()
-            .map(|p| if p.contains('=') { (*p).to_owned() } else { format!("{p}=") })
+            .map(|p| {
+                if p.contains('=') {
+                    (*p).to_owned()
+                } else {
+                    format!("{p}=")
+                }
+            })
             .collect();
-        let lines: String = headers.iter().map(|(n, v)| format!("{n}:{}\n", v.trim())).collect();
-        let canonical = format!("{}\n{path}\n{}\n{lines}\n{names}\n{payload}", self.method, pairs.join("&"));
+        let lines: String = headers
+            .iter()
+            .map(|(n, v)| format!("{n}:{}\n", v.trim()))
+            .collect();
+        let canonical = format!(
+            "{}\n{path}\n{}\n{lines}\n{names}\n{payload}",
+            self.method,
+            pairs.join("&")
+        );
         let seed = signing.sign("AWS4-HMAC-SHA256", &sha256(canonical.as_bytes()));
         let body = self.frame(&signing, &seed);
 
@@ -194,11 +215,16 @@ impl Sent {
         for (name, value) in &self.spoil.unsigned {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if !headers.iter().any(|(n, _)| n == "content-length") && (!body.is_empty() || self.method == "PUT" || self.method == "POST") {
+        if !headers.iter().any(|(n, _)| n == "content-length")
+            && (!body.is_empty() || self.method == "PUT" || self.method == "POST")
+        {
             head.push_str(&format!("content-length: {}\r\n", body.len()));
         }
         head.push_str("\r\n");
-        Signed { head: head.into_bytes(), body }
+        Signed {
+            head: head.into_bytes(),
+            body,
+        }
     }
 
     fn frame(&self, signing: &Signing, seed: &str) -> Vec<u8> {
@@ -223,7 +249,9 @@ impl Sent {
                     let first = if told.starts_with('0') { "1" } else { "0" };
                     told.replace_range(..1, first);
                 }
-                out.extend_from_slice(format!("{:x};chunk-signature={told}\r\n", chunk.len()).as_bytes());
+                out.extend_from_slice(
+                    format!("{:x};chunk-signature={told}\r\n", chunk.len()).as_bytes(),
+                );
             } else {
                 out.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
             }
@@ -237,10 +265,16 @@ impl Sent {
                 out.extend_from_slice(format!("{line}\r\n").as_bytes());
             }
             if signed && !lines.is_empty() {
-                let canonical: String = lines.split('\n').filter(|l| !l.is_empty()).map(|l| format!("{l}\n")).collect();
+                let canonical: String = lines
+                    .split('\n')
+                    .filter(|l| !l.is_empty())
+                    .map(|l| format!("{l}\n"))
+                    .collect();
                 let rest = format!("{previous}\n{}", sha256(canonical.as_bytes()));
                 let signature = signing.sign("AWS4-HMAC-SHA256-TRAILER", &rest);
-                out.extend_from_slice(format!("x-amz-trailer-signature:{signature}\r\n").as_bytes());
+                out.extend_from_slice(
+                    format!("x-amz-trailer-signature:{signature}\r\n").as_bytes(),
+                );
             }
         }
         if !self.spoil.no_final_chunk {
