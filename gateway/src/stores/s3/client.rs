@@ -4,7 +4,7 @@
 //! when it was read whole; a body that is not needed is still read, so that its connection serves
 //! again. Not the SDK's client: it costs 2.6 times as much for a small object (measured).
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ETAG, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -27,6 +27,7 @@ use super::settings::{Deadlines, Settings, SettingsError, Target};
 use super::sign::{Headers, Signed, Signer, UNSIGNED};
 use super::xml;
 use crate::stores::{Error, Identity};
+use crate::telemetry::clock;
 
 pub(super) type Answering = legacy::ResponseFuture;
 
@@ -333,7 +334,7 @@ fn payload_hash(body: &Bytes) -> std::borrow::Cow<'static, str> {
 
 /// Signatures carry the time of day, as the service's clock shows it; nothing else depends on it.
 fn now() -> SystemTime {
-    SystemTime::now()
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(clock::now_ms()).unwrap_or(0))
 }
 
 async fn read_body(mut body: Incoming, most: usize, idle: Duration) -> Result<Bytes, Failure> {

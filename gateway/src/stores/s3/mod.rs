@@ -99,7 +99,7 @@ fn storable(name: &ObjectKey) -> Result<()> {
     if names::is_storable(name.as_str()) {
         Ok(())
     } else {
-        let why = "a segment of it is empty, '.' or '..', which many S3 services clean away";
+        let why = "a segment of it is empty, '.' or '..', or it has control characters; many S3 services put such a name elsewhere";
         Err(Error::Unstorable(why))
     }
 }
@@ -162,17 +162,13 @@ impl Store for S3Store {
         range: Option<Range<u64>>,
         expect: Option<&Identity>,
     ) -> Result<Option<Content>> {
-        match storable(name) {
-            Ok(()) => self.client.read(name, range, expect).await,
-            Err(_) => Ok(None),
-        }
+        storable(name)?;
+        self.client.read(name, range, expect).await
     }
 
     async fn stat(&self, name: &ObjectKey) -> Result<Option<Stat>> {
-        match storable(name) {
-            Ok(()) => self.client.stat(name).await,
-            Err(_) => Ok(None),
-        }
+        storable(name)?;
+        self.client.stat(name).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Listed>> {

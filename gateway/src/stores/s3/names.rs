@@ -2,6 +2,7 @@
 //!
 //! Decides: a name with an empty, `.` or `..` segment is refused. S3 itself takes it literally, but
 //! proxies and file-backed services clean such paths, and the bytes would land under another name.
+//! So is one with control characters: services that know no `encoding-type` cannot list it.
 
 use std::fmt::Write as _;
 
@@ -15,10 +16,13 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
-/// No segment is empty, `.` or `..`.
+/// No segment is empty, `.` or `..`, and XML can name every character.
 pub(super) fn is_storable(name: &str) -> bool {
-    name.split('/')
-        .all(|segment| !matches!(segment, "" | "." | ".."))
+    let unnameable = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}');
+    !name.contains(unnameable)
+        && name
+            .split('/')
+            .all(|segment| !matches!(segment, "" | "." | ".."))
 }
 
 pub(super) fn push_path(into: &mut String, name: &str) {
@@ -56,7 +60,7 @@ mod tests {
     #[test]
     fn names_that_others_would_clean_are_refused() {
         for name in [
-            "", "/", "/a", "a//b", "a/./b", "..", "a/..", "./a", "a//", "a/",
+            "", "/", "/a", "a//b", "a/./b", "..", "a/..", "./a", "a//", "a/", "a\n", "a\u{1}",
         ] {
             assert!(!is_storable(name), "{name:?}");
         }
