@@ -10,6 +10,7 @@ use crate::key::Writing;
 
 pub mod anchor;
 mod binding;
+mod event;
 pub mod handover;
 mod machine;
 mod refusal;
@@ -17,7 +18,8 @@ mod resolve;
 mod resume;
 
 pub use binding::{Binding, OtherCluster, identity_binding};
-pub use machine::{Action, Denied, Effect, Event, Outcome, Patience, Step, step};
+pub use event::{Action, Denied, Effect, Event, Outcome, Patience, Step};
+pub use machine::step;
 pub use refusal::Refusal;
 pub use resolve::{Found, IntentFacts, Resolution, UploadFact, resolve};
 pub use resume::{Findings, resume};

@@ -9,6 +9,8 @@
 #![allow(clippy::unwrap_used)] // a test that fails may panic
 
 mod invariants;
+mod life;
+mod possible;
 mod search;
 mod shell;
 mod world;

@@ -1,149 +1,15 @@
-//! Which steps are possible in a state, and what each of them does.
+//! What each step does: a write from admission to answer, resolving, the moves of a hand-over.
 
 use policies::identity::Cluster;
 use policies::key::Writing;
 use policies::lock::{
-    Event, Findings, Found, Freeze, IntentFacts, Lock, Mode, Next, Outcome, Patience, Request,
-    Resolution, Term, UploadFact, Verdict, admit, resolve, resume,
+    Event, Found, Freeze, IntentFacts, Lock, Mode, Next, Patience, Request, Resolution, Term,
+    UploadFact, Verdict, admit, resolve,
 };
 
-use crate::world::{
-    Action, At, Complete, Mutant, Node, NodeState, Resolving, Upload, World, content,
-};
+use crate::world::{Action, At, Complete, Mutant, NodeState, Resolving, Upload, World, content};
 
 impl World {
-    pub fn actions(&self) -> Vec<Action> {
-        let mut actions = vec![];
-        self.op_actions(&mut actions);
-        self.db_actions(&mut actions);
-        for node in 0..self.nodes.len() {
-            self.node_actions(node, &mut actions);
-        }
-        actions
-    }
-
-    fn op_actions(&self, actions: &mut Vec<Action>) {
-        for (op, state) in self.ops.iter().enumerate() {
-            match state.at {
-                At::Idle => actions.extend(
-                    (0..self.nodes.len())
-                        .filter(|n| self.nodes[*n].state == NodeState::Up)
-                        .map(|node| Action::Admit { op, node }),
-                ),
-                At::Permitted => actions.push(Action::Upload(op)),
-                At::Uploaded => actions.push(Action::InsertIntent(op)),
-                At::Intended => actions.push(Action::Check(op)),
-                At::Waiting => {
-                    if matches!(state.complete, Complete::Answered { .. }) {
-                        actions.push(Action::Commit(op));
-                    }
-                    if self.left.lost_answers > 0 {
-                        actions.push(Action::LoseAnswer(op));
-                    }
-                }
-                At::Ok | At::Failed | At::Unknown => {}
-            }
-            if state.complete == Complete::UnderWay {
-                actions.push(match self.store.uploads[op] {
-                    Upload::Completing => Action::FinishComplete(op),
-                    Upload::Absent | Upload::Open | Upload::Published | Upload::Aborted => {
-                        Action::DeliverComplete(op)
-                    }
-                });
-            }
-        }
-    }
-
-    fn db_actions(&self, actions: &mut Vec<Action>) {
-        for (index, db) in self.dbs.iter().enumerate() {
-            let served = self
-                .nodes
-                .iter()
-                .any(|n| n.db == index && n.state == NodeState::Up);
-            if !served {
-                continue;
-            }
-            if self.left.hand_overs < self.rules.scenario.hand_overs.len()
-                && !matches!(db.lock, Lock::Frozen { .. } | Lock::Fenced { .. })
-            {
-                actions.push(Action::Operator { db: index });
-            }
-            let drained = db.intents.is_empty() || self.is(Mutant::FenceWithOpenIntents);
-            if matches!(db.lock, Lock::Fenced { .. }) {
-                actions.push(Action::SendAnchor { db: index });
-                actions.push(Action::ReadAnchors { db: index });
-            }
-            if matches!(db.lock, Lock::Draining { .. }) && drained {
-                actions.push(Action::Drained { db: index });
-            }
-        }
-        actions.extend((0..self.store.creates.len()).map(Action::DeliverAnchor));
-        if self.left.restores > 0 {
-            actions.push(match self.backup {
-                None => Action::Backup,
-                Some(_) => Action::Restore,
-            });
-        }
-        if self.left.clones > 0 {
-            actions.push(Action::Clone);
-        }
-    }
-
-    fn node_actions(&self, node: usize, actions: &mut Vec<Action>) {
-        let Node { db, state, .. } = self.nodes[node];
-        if state == NodeState::Down {
-            actions.push(Action::Start { node });
-            return;
-        }
-        if self.left.crashes > 0 {
-            actions.push(Action::Crash { node });
-        }
-        let resumed = state == NodeState::Up || matches!(self.resumption(node), Outcome::Stay(_));
-        match &self.nodes[node].resolving {
-            // a database in doubt does not touch the store
-            None if !resumed
-                || !(self.dbs[db].lock.catalog_is_current() || self.recovering(db)) => {}
-            None => actions.extend(
-                self.dbs[db]
-                    .intents
-                    .iter()
-                    .map(|op| Action::Abort { node, op: *op }),
-            ),
-            Some(Resolving { read: None, .. }) => actions.push(Action::Read { node }),
-            Some(Resolving { read: Some(_), .. }) => actions.push(Action::Decide { node }),
-        }
-        if state == NodeState::Starting {
-            actions.push(match self.resumption(node) {
-                Outcome::Move(_) => Action::Resume { node },
-                Outcome::Stay(_) | Outcome::Deny(_) if self.may_listen(node) => {
-                    Action::Ready { node }
-                }
-                Outcome::Stay(_) | Outcome::Deny(_) => Action::Sweep { node },
-            });
-            return;
-        }
-        match &self.dbs[db].lock {
-            Lock::Frozen {
-                reason: Freeze::Recovering,
-                ..
-            } => {
-                actions.push(Action::Sweep { node });
-                let swept = self.swept(db, false) || self.is(Mutant::RecoverWithoutSweep);
-                if swept && self.dbs[db].intents.is_empty() {
-                    actions.push(Action::Rebuild { node });
-                }
-            }
-            Lock::Frozen { .. } if self.left.recoveries > 0 => {
-                actions.push(Action::Recover { node });
-            }
-            Lock::Frozen { .. }
-            | Lock::Vacant { .. }
-            | Lock::Held { .. }
-            | Lock::Draining { .. }
-            | Lock::Fenced { .. } => {}
-        }
-    }
-
     pub fn act(&mut self, action: &Action) {
         match *action {
             Action::Admit { op, node } => self.admit(op, node),
@@ -280,7 +146,7 @@ impl World {
     }
 
     /// Another gateway has taken over the store.
-    fn overtaken(&self, node: usize) -> bool {
+    pub fn overtaken(&self, node: usize) -> bool {
         self.store.incarnation > self.nodes[node].incarnation
     }
 
@@ -388,7 +254,7 @@ impl World {
         self.gone(op) || self.is(Mutant::AbortOnceIsEnough)
     }
 
-    fn gone(&self, op: usize) -> bool {
+    pub fn gone(&self, op: usize) -> bool {
         match self.store.uploads[op] {
             Upload::Absent | Upload::Published | Upload::Aborted => true,
             Upload::Open | Upload::Completing => false,
@@ -512,124 +378,5 @@ impl World {
             return;
         }
         self.happens(db, Event::Anchors { highest });
-    }
-
-    fn crash(&mut self, node: usize) {
-        self.nodes[node].state = NodeState::Down;
-        self.nodes[node].resolving = None;
-        for op in &mut self.ops {
-            let under_way = match op.at {
-                At::Permitted | At::Uploaded | At::Intended | At::Waiting => true,
-                At::Idle | At::Ok | At::Failed | At::Unknown => false,
-            };
-            if under_way && op.node == node {
-                op.at = At::Unknown;
-            }
-        }
-    }
-
-    fn claim_incarnation(&mut self, node: usize) {
-        if self.rules.scenario.incarnations {
-            self.store.incarnation += 1;
-            self.nodes[node].incarnation = self.store.incarnation;
-        }
-    }
-
-    fn resumption(&self, node: usize) -> Outcome {
-        let db = self.nodes[node].db;
-        let mut highest = self.highest_anchor().cloned();
-        if self.is(Mutant::MintIgnoringAnchors) {
-            let row = self.dbs[db].lock.epoch();
-            highest = self.store.anchors.iter().find(|a| a.epoch == row).cloned();
-        }
-        resume(
-            &self.dbs[db].lock,
-            Findings {
-                anchors: Ok(highest),
-                intents_open: !self.dbs[db].intents.is_empty(),
-                handover: self.fresh_id(db),
-            },
-        )
-    }
-
-    /// No upload of unknown origin can still be published.
-    fn swept(&self, db: usize, spare_intents: bool) -> bool {
-        (0..self.ops.len())
-            .all(|op| (spare_intents && self.dbs[db].intents.contains(&op)) || self.gone(op))
-    }
-
-    fn may_listen(&self, node: usize) -> bool {
-        let db = self.nodes[node].db;
-        if self.frozen(db) || !self.rules.scenario.incarnations {
-            return true;
-        }
-        self.dbs[db].intents.is_empty()
-            && (self.swept(db, true) || self.is(Mutant::StartWithoutSweep))
-    }
-
-    fn sweep(&mut self, node: usize) {
-        let db = self.nodes[node].db;
-        let spare = !self.recovering(db);
-        for op in 0..self.ops.len() {
-            let spared = spare && self.dbs[db].intents.contains(&op);
-            if self.store.uploads[op] == Upload::Open && !spared {
-                self.store.uploads[op] = Upload::Aborted;
-            }
-        }
-    }
-
-    /// Looks at the key once more, then listens.
-    fn ready(&mut self, node: usize) {
-        let db = self.nodes[node].db;
-        let appeared = self.dbs[db].catalog != self.store.object
-            && self.rules.scenario.incarnations
-            && !self.frozen(db);
-        if appeared && !self.is(Mutant::StartWithoutRootCheck) {
-            self.happens(db, Event::Doubt(Freeze::RootAppeared("index".into())));
-        } else {
-            self.nodes[node].state = NodeState::Up;
-            self.judge_listening(db);
-        }
-    }
-
-    /// The database is replaced by yesterday's copy while nothing runs.
-    fn restore(&mut self) {
-        self.left.restores -= 1;
-        for node in 0..self.nodes.len() {
-            self.crash(node);
-        }
-        if let Some(copy) = self.backup.take() {
-            self.dbs[0] = copy;
-            self.dbs[0].lineage += 1;
-            self.ghost.restored = true;
-        }
-    }
-
-    /// A second gateway starts on a copy of the database; the first goes on.
-    fn clone_gateway(&mut self) {
-        self.left.clones -= 1;
-        let mut copy = self.dbs[0].clone();
-        copy.lineage += 1;
-        self.dbs.push(copy);
-        self.nodes.push(Node {
-            db: self.dbs.len() - 1,
-            state: NodeState::Down,
-            resolving: None,
-            incarnation: 0,
-        });
-        self.ghost.restored = true;
-    }
-
-    fn recover(&mut self, node: usize) {
-        let db = self.nodes[node].db;
-        self.left.recoveries -= 1;
-        self.claim_incarnation(node);
-        let event = Event::Thaw {
-            recover: true,
-            anchor: self.highest_epoch(),
-            drained: self.dbs[db].intents.is_empty(),
-            handover: self.fresh_id(db),
-        };
-        self.happens(db, event);
     }
 }
