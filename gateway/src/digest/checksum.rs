@@ -17,9 +17,10 @@ pub(super) enum Running {
 impl Running {
     pub fn new(algorithm: Algorithm) -> Self {
         match algorithm {
-            Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Crc64Nvme => {
-                Self::Crc(algorithm, crc_fast::Digest::new(crc(algorithm).expect("the three CRCs")))
-            }
+            Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Crc64Nvme => Self::Crc(
+                algorithm,
+                crc_fast::Digest::new(crc(algorithm).expect("the three CRCs")),
+            ),
             Algorithm::Sha1 => Self::Sha1(Sha1::new()),
             Algorithm::Sha256 => Self::Sha256(Sha256::new()),
         }
@@ -79,7 +80,9 @@ pub fn combine(algorithm: Algorithm, parts: &[(Vec<u8>, u64)]) -> Option<Vec<u8>
         if value.len() != width {
             return None;
         }
-        let value = value.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+        let value = value
+            .iter()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte));
         whole = Some(match whole {
             None => value,
             Some(before) => crc_fast::checksum_combine(crc, before, value, *size),
@@ -103,8 +106,14 @@ mod tests {
     fn published_check_values() {
         assert_eq!(hex_of(Algorithm::Crc32, "123456789"), "cbf43926");
         assert_eq!(hex_of(Algorithm::Crc32c, "123456789"), "e3069283");
-        assert_eq!(hex_of(Algorithm::Crc64Nvme, "123456789"), "ae8b14860a799888");
-        assert_eq!(hex_of(Algorithm::Sha1, "abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(
+            hex_of(Algorithm::Crc64Nvme, "123456789"),
+            "ae8b14860a799888"
+        );
+        assert_eq!(
+            hex_of(Algorithm::Sha1, "abc"),
+            "a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
         assert_eq!(
             hex_of(Algorithm::Sha256, "abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -70,7 +70,11 @@ struct Shared {
 pub(super) fn hash(running: Running, pieces: VecDeque<Bytes>) -> oneshot::Receiver<Running> {
     let (back, receiver) = oneshot::channel();
     let mut queue = SHARED.queue.lock();
-    queue.push_back(Work { running, pieces, back });
+    queue.push_back(Work {
+        running,
+        pieces,
+        back,
+    });
     // One hasher takes eight: another is woken only for what is beyond.
     if queue.len() % LANES == 1 {
         SHARED.arrived.notify_one();
@@ -80,7 +84,10 @@ pub(super) fn hash(running: Running, pieces: VecDeque<Bytes>) -> oneshot::Receiv
 
 /// Half the cores hash at most; a process has one set of hashers for its whole life.
 fn start() -> &'static Shared {
-    let shared: &'static Shared = Box::leak(Box::new(Shared { queue: Mutex::default(), arrived: Condvar::new() }));
+    let shared: &'static Shared = Box::leak(Box::new(Shared {
+        queue: Mutex::default(),
+        arrived: Condvar::new(),
+    }));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for number in 0..cores.div_ceil(2) {
         std::thread::Builder::new()
@@ -106,7 +113,8 @@ fn work(shared: &Shared) {
 
 /// Takes waiting work into free lanes; blocks only with no work at all.
 fn refill(shared: &Shared, lanes: &mut Vec<Work>) {
-    let mut yielded = 0;
+    // In the middle of a batch the hasher goes on.
+    let mut yielded = if lanes.is_empty() { 0 } else { YIELDS };
     let mut queue = shared.queue.lock();
     loop {
         while lanes.len() < LANES
@@ -137,7 +145,10 @@ fn pass(lanes: &mut [Work]) {
     for lane in lanes.iter_mut() {
         lane.prepare();
     }
-    let mut open: Vec<&mut Work> = lanes.iter_mut().filter(|lane| !lane.pieces.is_empty()).collect();
+    let mut open: Vec<&mut Work> = lanes
+        .iter_mut()
+        .filter(|lane| !lane.pieces.is_empty())
+        .collect();
     match open.as_mut_slice() {
         [] => {}
         [only] => alone(only),

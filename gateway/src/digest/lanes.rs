@@ -24,8 +24,13 @@ pub(super) fn compress_one(state: &mut State, blocks: &[u8]) {
 
 /// Hashes as many blocks of every lane as the shortest one has; answers the number of bytes.
 pub(super) fn compress_eight(states: &mut [State; LANES], data: &[&[u8]; LANES]) -> usize {
-    let blocks = data.iter().map(|lane| lane.len() / BLOCK).min().unwrap_or(0);
-    let mut words: [u32x8; 4] = std::array::from_fn(|word| u32x8::new(std::array::from_fn(|lane| states[lane][word])));
+    let blocks = data
+        .iter()
+        .map(|lane| lane.len() / BLOCK)
+        .min()
+        .unwrap_or(0);
+    let mut words: [u32x8; 4] =
+        std::array::from_fn(|word| u32x8::new(std::array::from_fn(|lane| states[lane][word])));
     pass(&mut words, data, blocks);
     for (word, lanes) in words.into_iter().enumerate() {
         for (lane, value) in lanes.to_array().into_iter().enumerate() {
@@ -40,7 +45,9 @@ fn pass(words: &mut [u32x8; 4], data: &[&[u8]; LANES], blocks: usize) {
     for block in 0..blocks {
         let at = block * BLOCK;
         let low = u32x8::transpose(std::array::from_fn(|lane| load(&data[lane][at..at + 32])));
-        let high = u32x8::transpose(std::array::from_fn(|lane| load(&data[lane][at + 32..at + 64])));
+        let high = u32x8::transpose(std::array::from_fn(|lane| {
+            load(&data[lane][at + 32..at + 64])
+        }));
         steps(words, &low, &high);
     }
 }
@@ -160,11 +167,17 @@ mod tests {
     #[test]
     fn eight_lanes_compute_what_eight_streams_do() {
         let data: [Vec<u8>; LANES] = std::array::from_fn(|lane| {
-            (0..BLOCK * (3 + lane)).map(|at| (at * 7 + lane * 31) as u8).collect()
+            (0..BLOCK * (3 + lane))
+                .map(|at| (at * 7 + lane * 31) as u8)
+                .collect()
         });
-        let mut together: [State; LANES] = std::array::from_fn(|lane| START.map(|word| word ^ lane as u32));
+        let mut together: [State; LANES] =
+            std::array::from_fn(|lane| START.map(|word| word ^ lane as u32));
         let mut alone = together;
-        let done = compress_eight(&mut together, &std::array::from_fn(|lane| data[lane].as_slice()));
+        let done = compress_eight(
+            &mut together,
+            &std::array::from_fn(|lane| data[lane].as_slice()),
+        );
         assert_eq!(done, 3 * BLOCK);
         for (state, data) in alone.iter_mut().zip(&data) {
             compress_one(state, &data[..done]);

@@ -15,7 +15,12 @@ pub(super) struct Md5Stream {
 
 impl Md5Stream {
     pub fn new() -> Self {
-        Self { state: START, total: 0, tail: [0; BLOCK], filled: 0 }
+        Self {
+            state: START,
+            total: 0,
+            tail: [0; BLOCK],
+            filled: 0,
+        }
     }
 
     /// The whole blocks at the front of `piece` that can be hashed where they lie. What cannot (a block that
@@ -64,7 +69,11 @@ impl Md5Stream {
         let mut padding = [0; 2 * BLOCK];
         padding[..self.filled].copy_from_slice(&self.tail[..self.filled]);
         padding[self.filled] = 0x80;
-        let end = if self.filled < BLOCK - 8 { BLOCK } else { 2 * BLOCK };
+        let end = if self.filled < BLOCK - 8 {
+            BLOCK
+        } else {
+            2 * BLOCK
+        };
         padding[end - 8..end].copy_from_slice(&bits);
         compress_one(&mut self.state, &padding[..end]);
         let mut digest = [0; 16];
@@ -94,8 +103,12 @@ mod tests {
         assert_eq!(md5(b"a"), "0cc175b9c0f1b6a831c399e269772661");
         assert_eq!(md5(b"abc"), "900150983cd24fb0d6963f7d28e17f72");
         assert_eq!(md5(b"message digest"), "f96b697d7cb7938d525a2f31aaf161d0");
-        assert_eq!(md5(b"abcdefghijklmnopqrstuvwxyz"), "c3fcd3d76192e4007dfb496cca67e13b");
-        let digits = b"12345678901234567890123456789012345678901234567890123456789012345678901234567890";
+        assert_eq!(
+            md5(b"abcdefghijklmnopqrstuvwxyz"),
+            "c3fcd3d76192e4007dfb496cca67e13b"
+        );
+        let digits =
+            b"12345678901234567890123456789012345678901234567890123456789012345678901234567890";
         assert_eq!(md5(digits), "57edf4a22be3c955ac49da2e2107b67a");
     }
 

@@ -74,11 +74,26 @@ impl Others {
 impl Digests {
     #[must_use]
     pub fn new(wanted: &[Algorithm]) -> Self {
-        let each_once = wanted.iter().enumerate().filter(|(at, a)| !wanted[..*at].contains(a));
-        let checksums = each_once.map(|(_, algorithm)| checksum::Running::new(*algorithm)).collect();
-        let others = Others { hash: Box::default(), checksums };
-        let running = Running { md5: Md5Stream::new(), others };
-        Self { work: Work::Inline(Box::new(running)), held: VecDeque::new(), held_bytes: 0 }
+        let each_once = wanted
+            .iter()
+            .enumerate()
+            .filter(|(at, a)| !wanted[..*at].contains(a));
+        let checksums = each_once
+            .map(|(_, algorithm)| checksum::Running::new(*algorithm))
+            .collect();
+        let others = Others {
+            hash: Box::default(),
+            checksums,
+        };
+        let running = Running {
+            md5: Md5Stream::new(),
+            others,
+        };
+        Self {
+            work: Work::Inline(Box::new(running)),
+            held: VecDeque::new(),
+            held_bytes: 0,
+        }
     }
 
     /// Takes the next bytes; waits when the hashers are slower than the client.
@@ -87,7 +102,9 @@ impl Digests {
         self.held.push_back(bytes.clone());
         let limit = match &self.work {
             Work::Inline(_) => INLINE,
-            Work::Away(..) | Work::Lost => (COLLECTED / Enrolled::count().max(1)).clamp(*PIECES.start(), *PIECES.end()),
+            Work::Away(..) | Work::Lost => {
+                (COLLECTED / Enrolled::count().max(1)).clamp(*PIECES.start(), *PIECES.end())
+            }
         };
         if self.held_bytes > limit {
             self.hand_over().await;
@@ -97,7 +114,10 @@ impl Digests {
     async fn hand_over(&mut self) {
         let (running, enrolled) = match std::mem::replace(&mut self.work, Work::Lost) {
             Work::Inline(running) => (*running, Enrolled::new()),
-            Work::Away(back, enrolled) => (back.await.expect("a hasher's thread does not end"), enrolled),
+            Work::Away(back, enrolled) => (
+                back.await.expect("a hasher's thread does not end"),
+                enrolled,
+            ),
             Work::Lost => unreachable!("an update that was given up is not followed by another"),
         };
         let pieces = std::mem::take(&mut self.held);
@@ -121,7 +141,12 @@ impl Digests {
         Sums {
             md5: running.md5.finish(),
             hash: running.others.hash.finalize().into(),
-            checksums: running.others.checksums.into_iter().map(checksum::Running::finish).collect(),
+            checksums: running
+                .others
+                .checksums
+                .into_iter()
+                .map(checksum::Running::finish)
+                .collect(),
         }
     }
 }
@@ -185,18 +210,28 @@ mod tests {
         Sums {
             md5: md5::Md5::digest(content).into(),
             hash: blake3::hash(content).into(),
-            checksums: Algorithm::ALL.map(|a| (a, once(a, content).into())).to_vec(),
+            checksums: Algorithm::ALL
+                .map(|a| (a, once(a, content).into()))
+                .to_vec(),
         }
     }
 
     fn body(seed: usize, length: usize) -> Vec<u8> {
-        (0..length).map(|at| (at * 31 + at / 251 + seed * 7) as u8).collect()
+        (0..length)
+            .map(|at| (at * 31 + at / 251 + seed * 7) as u8)
+            .collect()
     }
 
     #[tokio::test]
     async fn a_checksum_asked_for_twice_is_computed_once() {
         let digests = Digests::new(&[Algorithm::Sha1, Algorithm::Crc32, Algorithm::Sha1]);
-        let got: Vec<Algorithm> = digests.finish().await.checksums.into_iter().map(|(a, _)| a).collect();
+        let got: Vec<Algorithm> = digests
+            .finish()
+            .await
+            .checksums
+            .into_iter()
+            .map(|(a, _)| a)
+            .collect();
         assert_eq!(got, [Algorithm::Sha1, Algorithm::Crc32]);
     }
 
@@ -241,21 +276,29 @@ mod tests {
             md5.update(&piece);
         }
         assert_ne!(md5.finalize()[..], [0; 16]);
-        println!("md-5 alone: {:.2} GB/s", TOTAL as f64 / plain.elapsed().as_secs_f64() / 1e9);
+        println!(
+            "md-5 alone: {:.2} GB/s",
+            TOTAL as f64 / plain.elapsed().as_secs_f64() / 1e9
+        );
         for streams in [1, 2, 4, 8, 16, 64] {
             let begun = std::time::Instant::now();
-            let tasks: Vec<_> = (0..streams).map(|_| {
-                let piece = piece.clone();
-                tokio::spawn(async move {
-                    let mut digests = Digests::new(&[]);
-                    for _ in 0..TOTAL / streams / piece.len() {
-                        digests.update(&piece).await;
-                    }
-                    digests.finish().await
+            let tasks: Vec<_> = (0..streams)
+                .map(|_| {
+                    let piece = piece.clone();
+                    tokio::spawn(async move {
+                        let mut digests = Digests::new(&[]);
+                        for _ in 0..TOTAL / streams / piece.len() {
+                            digests.update(&piece).await;
+                        }
+                        digests.finish().await
+                    })
                 })
-            }).collect();
+                .collect();
             futures::future::try_join_all(tasks).await.unwrap();
-            println!("{streams} streams with BLAKE3: {:.2} GB/s", TOTAL as f64 / begun.elapsed().as_secs_f64() / 1e9);
+            println!(
+                "{streams} streams with BLAKE3: {:.2} GB/s",
+                TOTAL as f64 / begun.elapsed().as_secs_f64() / 1e9
+            );
         }
     }
 }

@@ -22,8 +22,15 @@ impl Whole {
     /// No part sizes: the content is hashed as a whole.
     pub fn of_parts(sizes: impl IntoIterator<Item = u64>) -> Self {
         let mut rest: VecDeque<u64> = sizes.into_iter().collect();
-        let parts = rest.pop_front().map(|left| Parts { hashes: blake3::Hasher::new(), left, rest });
-        Self { content: blake3::Hasher::new(), parts }
+        let parts = rest.pop_front().map(|left| Parts {
+            hashes: blake3::Hasher::new(),
+            left,
+            rest,
+        });
+        Self {
+            content: blake3::Hasher::new(),
+            parts,
+        }
     }
 
     /// Bytes beyond the last part make the hash another one: they belong to an unannounced part.
@@ -32,7 +39,8 @@ impl Whole {
             && bytes.len() as u64 >= parts.left
             && (parts.left > 0 || !parts.rest.is_empty())
         {
-            let (part, behind) = bytes.split_at(usize::try_from(parts.left).expect("at most the slice's length"));
+            let (part, behind) =
+                bytes.split_at(usize::try_from(parts.left).expect("at most the slice's length"));
             self.content.update(part);
             bytes = behind;
             let Some(next) = parts.rest.pop_front() else {
