@@ -176,28 +176,24 @@ async fn watch_for_other_gateways(
             .filter(|open| open.plan.store == *name)
             .cloned()
             .collect();
-        if here.is_empty() || here.iter().any(|open| open.gate.is_frozen()) {
+        if here.is_empty() {
             continue;
         }
-        match incarnation::begin(store.as_ref()).await {
-            Ok(ours) => {
-                for open in &here {
-                    open.stand_as(ours);
-                }
-                tasks.push(tokio::spawn(incarnation::watch(
-                    Arc::clone(door),
-                    Arc::clone(store),
-                    ours,
-                    here,
-                )));
-            }
-            Err(e) => {
-                tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
-                for open in &here {
-                    open.gate.doubt(Freeze::StoreUnreachable);
+        if !here.iter().any(|open| open.gate.is_frozen()) {
+            match incarnation::begin(store.as_ref()).await {
+                Ok(ours) => here.iter().for_each(|open| open.stand_as(ours)),
+                Err(e) => {
+                    tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
+                    here.iter()
+                        .for_each(|open| open.gate.doubt(Freeze::StoreUnreachable));
                 }
             }
         }
+        tasks.push(tokio::spawn(incarnation::watch(
+            Arc::clone(door),
+            Arc::clone(store),
+            here,
+        )));
     }
     tasks
 }

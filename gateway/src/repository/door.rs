@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use policies::identity::{Bucket, Repository};
 use policies::key::{Class, Layout, ObjectKey, Place};
 
@@ -41,7 +42,7 @@ pub struct OpenRepository {
     /// Writes that change bytes under a name go one at a time per key.
     pub(super) keys: DashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>,
     /// This start's number in the store; none while that is in doubt.
-    pub(super) incarnation: std::sync::OnceLock<Incarnation>,
+    pub(super) incarnation: Mutex<Option<Incarnation>>,
     /// One repository per process counts the gateway's uptime.
     pub(super) keeps_time: bool,
     /// Wakes the reaper when something may be removed at once.
@@ -245,7 +246,7 @@ impl OpenRepository {
             guarding,
             captured: DashMap::new(),
             keys: DashMap::new(),
-            incarnation: std::sync::OnceLock::new(),
+            incarnation: Mutex::new(None),
             keeps_time,
             reap: tokio::sync::Notify::new(),
         }
@@ -253,7 +254,7 @@ impl OpenRepository {
 
     /// From now on root commits check that no later start of another gateway is in the store.
     pub fn stand_as(&self, ours: Incarnation) {
-        self.incarnation.get_or_init(|| ours);
+        *self.incarnation.lock() = Some(ours);
     }
 
     fn readable_by(&self, caller: &Caller) -> bool {

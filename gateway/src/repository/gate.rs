@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use policies::identity::Repository;
-use policies::key::{ObjectKey, Writing};
+use policies::key::{Class, ObjectKey, Writing};
 use policies::lock::{self, Freeze, Lock, Permit, Verdict};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -68,23 +68,24 @@ impl Gate {
     /// While it is not known what the store holds, even reads are refused: an empty list or a 404 would make
     /// a cluster believe that the repository is empty.
     pub(super) fn check_store_known(&self, name: &Repository) -> Result<(), Error> {
-        match &self.row.borrow().lock {
-            Lock::Frozen {
-                reason: reason @ (Freeze::Unadopted | Freeze::StoreUnreachable),
-                ..
-            } => Err(Error::Unavailable(
-                lock::Refusal::Frozen {
-                    repository: name.clone(),
-                    reason: reason.clone(),
-                }
-                .to_string(),
-            )),
-            Lock::Frozen { .. }
-            | Lock::Vacant { .. }
+        let lock = self.row.borrow().lock.clone();
+        if lock.catalog_is_current() {
+            return Ok(());
+        }
+        let why = match lock {
+            Lock::Frozen { reason, .. } => lock::Refusal::Frozen {
+                repository: name.clone(),
+                reason,
+            }
+            .to_string(),
+            Lock::Vacant { .. }
             | Lock::Held { .. }
             | Lock::Draining { .. }
-            | Lock::Fenced { .. } => Ok(()),
-        }
+            | Lock::Fenced { .. } => {
+                format!("The catalog of repository '{name}' is being rebuilt from its store.")
+            }
+        };
+        Err(Error::Unavailable(why))
     }
 }
 
@@ -97,7 +98,8 @@ impl Door {
         key: &ObjectKey,
     ) -> Result<Permit, Error> {
         let (open, writing) = (&found.open, found.class.writing());
-        if caller.presigned && writing == Writing::Commit {
+        let replayable = writing == Writing::Commit && found.class != Class::Unknown;
+        if caller.presigned && replayable {
             return Err(Refusal::PresignedCommit { key: key.clone() }.into());
         }
         let mut waited_since = None;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
-use super::{Caller, Door, own, unavailable};
+use super::{Caller, Door, incarnation, own, unavailable};
 use crate::state::{AuditEntry, LockRow, NewLock, UploadQuery, WriteError};
 use crate::stores;
 use crate::telemetry::clock;
@@ -81,6 +81,11 @@ impl Door {
                 reason: reason.clone().unwrap_or_default(),
             },
             Ask::Thaw { recover } => {
+                if recover {
+                    self.stand_anew(open).await?;
+                } else if open.gate.row().lock.catalog_is_current() {
+                    self.end_intents(open, Patience::None).await?;
+                }
                 let anchor = self
                     .highest_anchor(open)
                     .await?
@@ -111,6 +116,21 @@ impl Door {
             },
         )
         .await
+    }
+
+    /// A recovery takes a new number in the store first, so that any other gateway there freezes.
+    async fn stand_anew(&self, open: &OpenRepository) -> Result<(), Error> {
+        let ours = incarnation::begin(open.store.as_ref())
+            .await
+            .map_err(|e| store_failed("take a new number in the store", &e))?;
+        for other in self
+            .repositories
+            .values()
+            .filter(|other| other.plan.store == open.plan.store)
+        {
+            other.stand_as(ours);
+        }
+        Ok(())
     }
 
     /// Makes `caller` the holder of a vacant lock, if it still is vacant.

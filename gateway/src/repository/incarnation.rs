@@ -79,29 +79,27 @@ pub async fn superseded(store: &dyn Store, ours: Incarnation) -> stores::Result<
     Ok(!later.is_empty())
 }
 
-/// Runs until the process ends: freezes the store's repositories when another gateway appears.
-pub async fn watch(
-    door: Arc<Door>,
-    store: Arc<dyn Store>,
-    ours: Incarnation,
-    repositories: Vec<Arc<OpenRepository>>,
-) {
+/// Runs until the process ends: freezes the store's repositories when another gateway appears. Each repository
+/// looks by the number it stands with now; a recovery takes a new one.
+pub async fn watch(door: Arc<Door>, store: Arc<dyn Store>, repositories: Vec<Arc<OpenRepository>>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
-        match superseded(store.as_ref(), ours).await {
-            Ok(false) => {}
-            Ok(true) => {
-                for open in &repositories {
+        for open in repositories.iter().filter(|open| !open.gate.is_frozen()) {
+            let Some(ours) = *open.incarnation.lock() else {
+                continue;
+            };
+            match superseded(store.as_ref(), ours).await {
+                Ok(false) => {}
+                Ok(true) => {
                     tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");
                     if let Err(e) = door.freeze_for(open, Freeze::OtherGateway).await {
                         tracing::error!(repository = %open.name, cause = %e, "frozen in this process only");
                         open.gate.doubt(Freeze::OtherGateway);
                     }
                 }
-                return;
-            }
-            Err(e) => {
-                tracing::warn!(cause = %e, "could not look for another gateway; trying again");
+                Err(e) => {
+                    tracing::warn!(cause = %e, "could not look for another gateway; trying again")
+                }
             }
         }
     }

@@ -32,6 +32,7 @@ pub(super) struct Held {
 /// Runs until the process ends: one task per repository.
 pub async fn run(door: Arc<Door>, open: Arc<OpenRepository>) {
     let mut last = tokio::time::Instant::now();
+    open.reap.notify_one();
     loop {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}

@@ -366,17 +366,18 @@ impl Door {
     /// Before a root is committed: no other gateway has started on this store since this one did.
     async fn alone(&self, found: &Found) -> Result<(), Error> {
         let open = &found.open;
-        let (Class::Root(_), Some(ours)) = (&found.class, open.incarnation.get()) else {
+        let ours = *open.incarnation.lock();
+        let (Class::Root(_), Some(ours)) = (&found.class, ours) else {
             return Ok(());
         };
-        if !incarnation::superseded(open.store.as_ref(), *ours)
-            .await
-            .map_err(|e| store_failed("look for another gateway", &e))?
-        {
+        let superseded = incarnation::superseded(open.store.as_ref(), ours).await;
+        if !superseded.map_err(|e| store_failed("look for another gateway", &e))? {
             return Ok(());
         }
         tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");
-        open.gate.doubt(Freeze::OtherGateway);
+        self.freeze_for(open, Freeze::OtherGateway)
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))?;
         Err(Error::SlowDown(format!(
             "Repository '{}' is frozen: another gateway works on its store.",
             open.name
