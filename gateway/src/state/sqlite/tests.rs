@@ -191,7 +191,7 @@ async fn a_common_prefix_costs_a_seek_however_much_lies_below() {
         };
         let db = by_hand(directory.path());
         let listing = listing::list(&db, &query).unwrap();
-        let mut statement = db.prepare_cached(listing::WALK).unwrap();
+        let statement = db.prepare_cached(listing::WALK).unwrap();
         let steps = statement.reset_status(rusqlite::StatementStatus::VmStep);
         drop(statement);
         (listing.entries.len(), steps)

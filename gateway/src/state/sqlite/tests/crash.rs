@@ -1,9 +1,12 @@
-//! A process that is killed in the middle of its writes loses nothing that it answered.
+//! A process that ends in the middle of its writes, killed or by a failed disk, loses nothing that it answered.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::process::Signal;
 
 use super::*;
 
@@ -17,35 +20,59 @@ async fn what_was_answered_survives_kill_9() {
     let mut answered = BTreeSet::new();
     for cycle in 0..CYCLES {
         // Killed after another number of answers each time, between the first and the some thousandth.
-        answered.extend(write_until_killed(directory.path(), 1 + cycle * cycle * 40));
-        let state = open_in(directory.path());
-        let world = World::vacant(&state, "logs").await;
-        for name in &answered {
-            assert!(
-                world.object(&state, name).await.is_some(),
-                "cycle {cycle}: {name} was answered and is gone"
-            );
-        }
-        let sequences = world.sequences(&state).await;
-        let usage = state.usage(world.row.id).await.unwrap();
-        assert!(
-            sequences.iter().copied().eq(1..=usage.sequence),
-            "cycle {cycle}: the journal has a gap"
-        );
-        assert_eq!(
-            usage.objects, usage.sequence,
-            "cycle {cycle}: one object for each entry"
-        );
+        let enough = 1 + cycle * cycle * 40;
+        let (seen, _) = answers_of(child(directory.path()), Some(enough));
+        assert!(seen.len() >= enough, "the child ended by itself");
+        answered.extend(seen);
+        check_all_there(directory.path(), &answered).await;
     }
 }
 
-/// The keys that a child process said were recorded.
-fn write_until_killed(directory: &Path, answers: usize) -> Vec<String> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_io_error_ends_the_process_and_loses_nothing_that_was_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    // Writes beyond 4 MiB of a file fail with EFBIG, which is no full disk.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$@\"", "sh"]);
+    let direct = child(directory.path());
+    limited.arg(direct.get_program()).args(direct.get_args());
+    limited.env(DIRECTORY, directory.path());
+    let (answered, status) = answers_of(limited, None);
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+    assert!(answered.len() > 100, "{} answers", answered.len());
+    check_all_there(directory.path(), &answered.into_iter().collect()).await;
+}
+
+async fn check_all_there(directory: &Path, answered: &BTreeSet<String>) {
+    let state = open_in(directory);
+    let world = World::vacant(&state, "logs").await;
+    for name in answered {
+        let object = world.object(&state, name).await;
+        assert!(object.is_some(), "{name} was answered and is gone");
+    }
+    let sequences = world.sequences(&state).await;
+    let usage = state.usage(world.row.id).await.unwrap();
+    assert!(
+        sequences.iter().copied().eq(1..=usage.sequence),
+        "the journal has a gap"
+    );
+    assert_eq!(usage.objects, usage.sequence, "one object for each entry");
+}
+
+fn child(directory: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--ignored", "--exact", "--nocapture"])
         .arg("state::sqlite::tests::crash::the_child_that_is_killed")
-        .env(DIRECTORY, directory)
+        .env(DIRECTORY, directory);
+    command
+}
+
+/// The keys that a child process said were recorded, until it ended; it is killed when these are enough.
+fn answers_of(mut command: Command, enough: Option<usize>) -> (Vec<String>, ExitStatus) {
+    let mut child = command
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -55,13 +82,11 @@ fn write_until_killed(directory: &Path, answers: usize) -> Vec<String> {
     let mut seen = Vec::new();
     for key in keys {
         seen.push(key);
-        if seen.len() == answers {
+        if Some(seen.len()) == enough {
             child.kill().unwrap();
         }
     }
-    child.wait().unwrap();
-    assert!(seen.len() >= answers, "the child ended by itself");
-    seen
+    (seen, child.wait().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
