@@ -48,7 +48,7 @@ impl Tree {
         );
         let opens_cached = !matches!(cached, Err(Errno::INVAL));
         let again = File::open(path).map_err(|e| told("open the store's directory", &e))?;
-        let in_memory = rustix::fs::fstatfs(&root).is_ok_and(|s| i64::from(s.f_type) == TMPFS);
+        let in_memory = rustix::fs::fstatfs(&root).is_ok_and(|s| s.f_type == TMPFS);
         let skip_directory_sync =
             std::env::var("SNAPGATE_FAILPOINT").is_ok_and(|v| v == "skip-dir-fsync");
         if skip_directory_sync {

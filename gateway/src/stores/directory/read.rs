@@ -20,7 +20,7 @@ use super::tree::{self, Tree, failed};
 use crate::stores::{ByteStream, Content, Error, Identity, Result};
 
 /// What one step of a large read brings: small enough to stay in the processor's cache until it is sent.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 128 << 10;
 /// Buffers kept for use again.
 const KEPT: usize = 32;
 
@@ -178,7 +178,7 @@ pub(super) async fn read(
         end,
         in_memory: tree.in_memory,
     };
-    let bytes = if reading.left() <= CHUNK / 4 {
+    let bytes = if reading.left() <= CHUNK / 2 {
         let bytes = reading.whole().await?;
         futures::stream::iter([Ok(bytes)]).boxed()
     } else {
