@@ -20,6 +20,7 @@ use crate::repository::{Door, OpenRepository, adoption, incarnation, reaper};
 use crate::state::sqlite::Database;
 use crate::state::{RepositoryIdentity, State};
 use crate::stores::directory::Directory;
+use crate::stores::metrics::Measured;
 use crate::stores::s3::S3Store;
 use crate::stores::{self, Store};
 use crate::{telemetry, tls};
@@ -99,7 +100,7 @@ pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store
                     )
                     .into());
                 }
-                open.insert(name.clone(), opened);
+                open.insert(name.clone(), Arc::new(Measured::new(name.as_str(), opened)));
             }
             Err(e) => {
                 tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen")

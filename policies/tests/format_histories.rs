@@ -1,9 +1,6 @@
 //! Random lives of repositories: nothing that a correct cluster does is refused, and nothing that is needed may go.
 
-#![allow(
-    dead_code,
-    reason = "each test file uses its part of the shared repositories"
-)]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod repositories;
 

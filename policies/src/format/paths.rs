@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::key::{ObjectKey, Shard, ShardGeneration};
+use crate::key::{MAX_KEY, ObjectKey, Shard, ShardGeneration};
 
-/// Longest base path in bytes; together with [`MAX_NAME`] it keeps every key of a repository within 1,024.
-pub const MAX_BASE_PATH: usize = 400;
+/// Longest base path in bytes, as configurations may have it.
+pub const MAX_BASE_PATH: usize = 640;
 /// Longest name of a snapshot, index or blob in bytes: a file name, as the clusters themselves demand.
 pub const MAX_NAME: usize = 255;
 
@@ -137,9 +137,12 @@ impl Layout {
     }
 }
 
-/// A key made of a base path, names and numbers that were bounded when they were read.
+/// A key made of a base path, names and numbers that were checked when they were read. One that is too long for any object to
+/// have it is cut: nothing lies there, and that is the answer.
 fn key(text: impl Display) -> ObjectKey {
-    ObjectKey::parse(&text.to_string()).expect("base path and names are bounded and free of NUL")
+    let mut text = text.to_string();
+    text.truncate(text.floor_char_boundary(MAX_KEY));
+    ObjectKey::parse(&text).expect("it has a name, is short enough, and its pieces are free of NUL")
 }
 
 #[must_use]
@@ -264,19 +267,15 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_names_make_a_key() {
+    fn a_key_too_long_to_exist_is_cut() {
         let layout = Layout::new(&"b".repeat(MAX_BASE_PATH)).unwrap();
         let shard = Shard {
-            index: "i".repeat(MAX_NAME).into(),
+            index: "é".repeat(MAX_NAME / 2).into(),
             number: u32::MAX,
         };
         let directory = layout.shard_directory(&shard, PathType::HashedPrefix);
-        assert!(
-            data(&directory, "d".repeat(MAX_NAME), Some(999_999))
-                .as_str()
-                .len()
-                <= 1024
-        );
+        let key = data(&directory, "d".repeat(MAX_NAME), Some(999_999));
+        assert_eq!(key.as_str().len(), MAX_KEY);
         assert!(Layout::new(&"b".repeat(MAX_BASE_PATH + 1)).is_err());
     }
 }

@@ -1,8 +1,11 @@
 //! The repositories in `fixtures/`, unpacked into memory.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "only tests use it")]
+
 pub mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +15,8 @@ use policies::format::digest;
 use policies::format::frame::Limits;
 use policies::format::paths::Layout;
 use policies::format::root::Root;
+use policies::identity::{Bucket, Repository};
+use policies::key::{Class, Configured, ObjectKey, Place};
 
 /// One repository in one state: key from the bucket's root -> bytes.
 pub struct Fixture {
@@ -142,6 +147,8 @@ fn unpack(archive: &str) -> BTreeMap<String, Vec<u8>> {
 #[derive(Default)]
 pub struct Store {
     pub objects: BTreeMap<String, Vec<u8>>,
+    /// Keys that the catalog has although the store may have lost them.
+    pub listing: Option<BTreeSet<String>>,
 }
 
 impl Store {
@@ -172,12 +179,14 @@ impl Store {
         }
         for (shard, directory) in needs.numbered {
             let prefix = format!("{directory}index-");
-            let in_directory = self
-                .objects
-                .range(prefix.clone()..)
-                .take_while(|(key, _)| key.starts_with(&prefix));
-            let highest = in_directory
-                .filter_map(|(key, _)| key[prefix.len()..].parse().ok())
+            let there = |key: &&String| key.starts_with(&prefix);
+            let keys: Vec<_> = match &self.listing {
+                Some(listing) => listing.iter().filter(there).collect(),
+                None => self.objects.keys().filter(there).collect(),
+            };
+            let highest = keys
+                .iter()
+                .filter_map(|key| key[prefix.len()..].parse().ok())
                 .max();
             observed.numbered.insert(shard, highest);
         }
@@ -213,4 +222,18 @@ pub fn newest_root(objects: &BTreeMap<String, Vec<u8>>, base_path: &str) -> Root
         .max()
         .expect("a repository has a root");
     Root::parse(newest, &objects[&format!("{base}index-{newest}")]).unwrap()
+}
+
+/// The class of a key, as the door of the gateway tells it.
+pub fn class_of(base_path: &str, key: &str) -> Class {
+    let layout = policies::key::Layout::new([Configured {
+        repository: Repository::new("prod"),
+        bucket: Bucket::new("bucket"),
+        base_path: base_path.to_owned(),
+    }])
+    .unwrap();
+    match layout.locate(&Bucket::new("bucket"), &ObjectKey::parse(key).unwrap()) {
+        Place::In { class, .. } => class,
+        elsewhere => panic!("{key}: {elsewhere:?}"),
+    }
 }

@@ -35,7 +35,10 @@ impl World {
     }
 
     pub fn adopted(objects: BTreeMap<String, Vec<u8>>, base_path: &str) -> Self {
-        let store = Store { objects };
+        let store = Store {
+            objects,
+            listing: None,
+        };
         let (knowledge, _) = store.adopt(base_path);
         Self {
             guard: Guard::adopted(Repository::new("prod"), knowledge),

@@ -156,9 +156,16 @@ pub async fn a_lock_is_fenced_only_when_no_intent_is_open(state: &dyn State) {
     let fenced = Lock::Fenced {
         epoch: Epoch(1),
         next: Next::Release,
+        handover: Handover::new("h-1"),
     };
     let refused = world.move_to(state, fenced.clone()).await;
     assert!(matches!(refused, Err(WriteError::KeyBusy)), "{refused:?}");
+    let recovery = Lock::Fenced {
+        epoch: Epoch(1),
+        next: Next::Recover,
+        handover: Handover::new("h-2"),
+    };
+    world.move_to(state, recovery).await.unwrap();
     state.abort_intent(id).await.unwrap();
     world.move_to(state, fenced).await.unwrap();
 }

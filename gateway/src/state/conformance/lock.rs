@@ -74,6 +74,7 @@ pub async fn every_state_of_a_lock_is_kept(state: &dyn State) {
         Lock::Fenced {
             epoch,
             next: Next::Freeze("moving house".into()),
+            handover: Handover::new("h-1"),
         },
         Lock::Frozen {
             epoch,

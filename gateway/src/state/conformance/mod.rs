@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use policies::identity::{Bucket, Cluster, Epoch, Repository, StoreName};
+use policies::identity::{Bucket, Cluster, Epoch, Handover, Repository, StoreName};
 use policies::key::{ObjectKey, Writing};
 use policies::lock::{Lock, Mode, Permit, Request, Verdict, admit};
 
@@ -17,6 +17,7 @@ pub mod catalog;
 pub mod intents;
 pub mod listing;
 pub mod lock;
+pub mod model;
 pub mod retention;
 pub mod uploads;
 
@@ -70,6 +71,8 @@ macro_rules! conformance {
             listing: other_repositories_objects_are_not_seen,
             listing: a_common_prefix_needs_an_object_that_may_be_seen,
             listing: a_page_of_nothing_is_empty_and_not_truncated,
+            model: pages_of_any_bucket_are_those_of_a_sorted_map,
+            model: pages_of_objects_never_repeat_or_miss_one,
         }
     };
 }

@@ -1,7 +1,7 @@
 //! Repositories and their lock rows, and the check that every write makes inside its transaction.
 
 use policies::identity::{Cluster, Epoch, Repository};
-use policies::lock::{Lock, Permit, Term};
+use policies::lock::{Lock, Next, Permit, Term};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::rows::{count, int};
@@ -58,6 +58,19 @@ pub(super) fn check(
         Ok(row_epoch)
     } else {
         Err(WriteError::LockMoved(Box::new(known.lock.clone())))
+    }
+}
+
+/// Fencing says that no intent is open; a recovery fences first and resolves them afterwards.
+fn needs_quiet(lock: &Lock) -> bool {
+    match lock {
+        Lock::Fenced { next, .. } => match next {
+            Next::Hold(_) | Next::Release | Next::Freeze(_) => true,
+            Next::Recover => false,
+        },
+        Lock::Vacant { .. } | Lock::Held { .. } | Lock::Draining { .. } | Lock::Frozen { .. } => {
+            false
+        }
     }
 }
 
@@ -171,7 +184,7 @@ pub(super) fn move_lock(
     if epoch(&to.lock) < epoch(&known.lock.lock) {
         return Err(Error::Failed("an epoch never goes back".into()).into());
     }
-    if matches!(to.lock, Lock::Fenced { .. }) && intents::any(tx.db, repository)? {
+    if needs_quiet(&to.lock) && intents::any(tx.db, repository)? {
         return Err(WriteError::KeyBusy.into());
     }
     let row = LockRow {

@@ -5,8 +5,10 @@
 //! the name is durable ([`upload`], [`tree`], [`syncs`]). The only files that are not objects lie below
 //! `.snapgate/tmp/`. Symlinks are never followed.
 
+mod durable;
 mod list;
 mod multipart;
+mod opening;
 mod place;
 mod read;
 mod syncs;

@@ -54,6 +54,10 @@ impl Syncs {
         }
     }
 
+    pub fn can_share(&self) -> bool {
+        self.shares
+    }
+
     pub fn mark(&self) -> Mark {
         Mark(self.failures.load(Ordering::SeqCst))
     }

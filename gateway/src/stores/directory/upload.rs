@@ -117,7 +117,7 @@ impl Hidden {
                 } else {
                     failed("create", &temporary.name, e)
                 };
-                std::mem::forget(temporary.staying());
+                drop(temporary.staying());
                 Err(error)
             }
         }

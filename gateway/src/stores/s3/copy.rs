@@ -78,7 +78,7 @@ impl Client {
         }
         match result {
             Ok(()) => Ok(()),
-            Err(failure) if failure.is(412) || failure.is(409) => Err(Error::Exists),
+            Err(failure) if failure.is(412) || failure.is_conflict() => Err(Error::Exists),
             Err(failure) => Err(failure.into_error(OPERATION)),
         }
     }

@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_are_renewed_before_they_expire() {
-        let now = SystemTime::now();
+        let now = SystemTime::UNIX_EPOCH;
         let chain = Chain::default();
         let keys = |left| {
             let mut keys = Keys::new("ID".to_owned(), "s".to_owned());

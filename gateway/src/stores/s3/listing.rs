@@ -4,6 +4,7 @@
 //! is an error, never a shorter list.
 
 use http::Method;
+use parking_lot::Mutex;
 use policies::key::{ObjectKey, RESERVED};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -25,6 +26,33 @@ enum From {
     Token(String),
 }
 
+/// Where the last listing stopped and how the service goes on from there. With it a scan in pages
+/// reads each page once, and does not depend on `start-after`, which MinIO answers with gaps where one
+/// name is another's beginning (`b` and `b-`).
+#[derive(Debug, Default)]
+pub(super) struct Cursor(Mutex<Option<Stop>>);
+
+#[derive(Debug)]
+struct Stop {
+    prefix: String,
+    last: String,
+    token: String,
+}
+
+impl Cursor {
+    fn take(&self, prefix: &str, after: &str) -> Option<String> {
+        let mut stop = self.0.lock();
+        let goes_on = stop
+            .as_ref()
+            .is_some_and(|stop| stop.prefix == prefix && stop.last == after);
+        if goes_on {
+            stop.take().map(|stop| stop.token)
+        } else {
+            None
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Page {
     objects: Vec<Element>,
@@ -42,7 +70,13 @@ impl Client {
         let failed = |failure: Failure| failure.into_error(OPERATION);
         let shows_reserved = prefix.starts_with(RESERVED);
         let mut found: Vec<Listed> = Vec::new();
-        let mut from = after.map_or(From::Start, |after| From::After(after.to_owned()));
+        let mut from = match after {
+            None => From::Start,
+            Some(after) => match self.cursor.take(prefix, after) {
+                Some(token) => From::Token(token),
+                None => From::After(after.to_owned()),
+            },
+        };
         let mut last = String::new();
         while found.len() < limit {
             let page = self
@@ -65,7 +99,7 @@ impl Client {
                 }
             }
             from = match page.next {
-                None => break,
+                None => return Ok(found),
                 // The gateway's own objects may be many: pass over the rest of them in one step.
                 Some(_) if reserved => From::After(format!("{RESERVED}\u{10ffff}")),
                 Some(token) if from == From::Token(token.clone()) => {
@@ -73,6 +107,19 @@ impl Client {
                 }
                 Some(token) => From::Token(token),
             };
+        }
+        let whole_pages = found
+            .last()
+            .is_some_and(|listed| listed.name.as_str() == last);
+        if let From::Token(token) = from
+            && whole_pages
+        {
+            let prefix = prefix.to_owned();
+            *self.cursor.0.lock() = Some(Stop {
+                prefix,
+                last,
+                token,
+            });
         }
         Ok(found)
     }

@@ -102,10 +102,8 @@ impl Client {
 
     /// Returns when the service no longer knows the upload.
     pub(super) async fn abort_multipart(&self, name: &ObjectKey, upload: &str) -> Result<()> {
-        let key = Some(name.as_str());
-        let abort =
-            Call::new("AbortMultipartUpload", Method::DELETE, key).query(&[("uploadId", upload)]);
-        let look = Call::new("ListParts", Method::GET, key)
+        let abort = abort_call(name, upload);
+        let look = Call::new("ListParts", Method::GET, Some(name.as_str()))
             .query(&[("max-parts", "1"), ("uploadId", upload)]);
         let mut attempts = self.attempts(self.deadlines.step);
         loop {
@@ -126,7 +124,8 @@ impl Client {
         }
     }
 
-    /// All uploads below the store's prefix.
+    /// All uploads below the store's prefix. The whole bucket's are asked for and sifted here, because
+    /// MinIO takes a prefix for the name of one object.
     pub(super) async fn multipart_uploads(&self) -> Result<Vec<(ObjectKey, UploadId)>> {
         let operation = "ListMultipartUploads";
         let mut found = Vec::new();
@@ -137,7 +136,6 @@ impl Client {
                 query.push(("key-marker", key));
                 query.push(("upload-id-marker", upload));
             }
-            query.push(("prefix", self.prefix()));
             query.push(("uploads", ""));
             query.sort_unstable();
             let call = Call::new(operation, Method::GET, None).query(&query);
@@ -163,12 +161,11 @@ impl Client {
         let encoded = root.maybe("EncodingType")? == Some("url");
         for upload in root.all("Upload") {
             let key = super::listing::name_in(upload.text_of("Key")?, encoded)?;
-            let Some(name) = key.strip_prefix(self.prefix()) else {
-                return Err(Failure::Nonsense);
-            };
+            let id = upload.text_of("UploadId")?;
             // What is no name of ours cannot be an upload of ours.
-            if let Ok(name) = ObjectKey::parse(name) {
-                found.push((name, upload_id(upload.text_of("UploadId")?)));
+            let name = key.strip_prefix(self.prefix()).map(ObjectKey::parse);
+            if let Some(Ok(name)) = name {
+                found.push((name, upload_id(id)));
             }
         }
         if !root.flag("IsTruncated")? {
@@ -181,6 +178,11 @@ impl Client {
         }
         Ok(Some((key, upload.to_owned())))
     }
+}
+
+pub(super) fn abort_call<'a>(name: &'a ObjectKey, upload: &str) -> Call<'a> {
+    Call::new("AbortMultipartUpload", Method::DELETE, Some(name.as_str()))
+        .query(&[("uploadId", upload)])
 }
 
 /// The result inside a 200, or the error that some services put there.

@@ -147,7 +147,9 @@ impl Client {
 
     async fn aborted_stays_aborted(&self, name: &ObjectKey) -> Result<bool> {
         let (upload, parts) = self.one_part(name).await?;
-        self.abort_multipart(name, &upload).await?;
+        let abort = super::multipart::abort_call(name, &upload);
+        let aborted = self.answer(&abort).await.result;
+        aborted.map_err(|failure| failure.into_error(abort.operation))?;
         let completed = self.complete(name, &upload, &parts, Publish::Replace).await;
         let visible = self.stat(name).await?.is_some();
         Ok(completed.is_err() && !visible)

@@ -156,12 +156,7 @@ impl Put {
                     Ok(()) => Ok(()),
                     Err(Blocked) => {
                         let failure = stream.why_blocked(&self.client).await;
-                        // Lost before the last byte was sent: nothing can have taken effect.
-                        Err(match failure {
-                            Failure::Lost => Failure::NotSent("the connection broke"),
-                            other => other,
-                        }
-                        .into_error(self.place.operation))
+                        Err(early(failure, self.place.operation))
                     }
                 }
             }
@@ -189,6 +184,18 @@ impl Put {
                 Ok((Tried { result, doubt }, None))
             }
         }
+    }
+}
+
+/// What it means that a stream ended before its last byte was sent: nothing can have taken effect.
+fn early(failure: Failure, operation: &'static str) -> Error {
+    match failure {
+        Failure::Lost => Failure::NotSent("the connection broke").into_error(operation),
+        refused if refused.is(412) => Error::Exists,
+        other @ (Failure::NotSent(_)
+        | Failure::Refused(_)
+        | Failure::Nonsense
+        | Failure::Ours(_)) => other.into_error(operation),
     }
 }
 

@@ -65,9 +65,7 @@ impl Client {
     }
 
     pub(super) async fn delete_one(&self, name: &ObjectKey) -> Result<()> {
-        if !names::is_storable(name.as_str()) {
-            return Ok(());
-        }
+        super::storable(name)?;
         let operation = "DeleteObject";
         let call = Call::new(operation, Method::DELETE, Some(name.as_str()));
         match self.answer(&call).await.result {
@@ -78,9 +76,7 @@ impl Client {
     }
 
     async fn delete_batch(&self, names: &[ObjectKey]) -> Result<Vec<Result<()>>, Failure> {
-        let by_batch = |name: &&ObjectKey| {
-            names::is_storable(name.as_str()) && !xml::is_unwritable(name.as_str())
-        };
+        let by_batch = |name: &&ObjectKey| names::is_storable(name.as_str());
         if !names.iter().any(|name| by_batch(&name)) {
             return Ok(self.delete_each(names).await);
         }

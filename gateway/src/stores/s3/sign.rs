@@ -253,7 +253,7 @@ mod tests {
             query: "",
             payload: UNSIGNED,
         };
-        let mut signed = |keys: &Arc<Keys>| {
+        let signed = |keys: &Arc<Keys>| {
             let mut headers = vec![header("host", "h")];
             signer.sign(keys, now, request, &mut headers);
             signature(&headers).to_owned()

@@ -164,13 +164,6 @@ pub(super) fn push_escaped(into: &mut String, text: &str) {
     }
 }
 
-/// XML 1.0 has no way to write this name.
-pub(super) fn is_unwritable(name: &str) -> bool {
-    name.chars().any(|c| {
-        (c < ' ' && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}')
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +227,5 @@ mod tests {
         push_escaped(&mut text, name);
         text.push_str("</N>");
         assert_eq!(parse(text.as_bytes()).unwrap().text, name);
-        assert!(is_unwritable("a\u{1}b") && !is_unwritable("a\tb"));
     }
 }

@@ -241,9 +241,15 @@ impl Cluster {
             .iter()
             .map(|taken| snapshot_json(taken, modern))
             .collect();
+        let used = |index: &&IndexState| {
+            self.snapshots
+                .iter()
+                .any(|taken| taken.indices.contains_key(&index.id))
+        };
         let indices: Map<_, _> = self
             .indices
             .iter()
+            .filter(used)
             .map(|index| (index.name.to_string(), self.index_json(index, modern)))
             .collect();
         let mut root = Map::new();

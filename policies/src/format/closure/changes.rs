@@ -60,7 +60,7 @@ impl Knowledge {
         };
         match generation {
             ShardGeneration::Uuid(uuid) => {
-                directory.superseded.retain(|superseded| superseded != uuid)
+                directory.superseded.retain(|superseded| superseded != uuid);
             }
             ShardGeneration::Number(number) if directory.numbered == Some(*number) => {
                 directory.numbered = None;

@@ -263,20 +263,14 @@ impl Knowledge {
     fn record(&mut self, root: &Root, slots: &[u32], found: Found) {
         match found {
             Found::Metadata { index, id, shards } => {
-                let entry = &root.indices[index as usize];
-                let directory = self.indices.entry(entry.id.clone()).or_default();
-                directory.path_type = entry.path_type;
-                directory.metas.insert(id, shards);
+                self.directory_of(root, index).metas.insert(id, shards);
             }
             Found::Member {
                 index,
                 snapshot,
                 opaque,
             } => {
-                let directory = self
-                    .indices
-                    .entry(root.indices[index as usize].id.clone())
-                    .or_default();
+                let directory = self.directory_of(root, index);
                 directory.members.insert(slots[snapshot as usize]);
                 if opaque {
                     directory.opaque.insert(slots[snapshot as usize]);
@@ -288,11 +282,7 @@ impl Knowledge {
                 snapshot,
                 digest,
             } => {
-                let directory = self
-                    .indices
-                    .entry(root.indices[index as usize].id.clone())
-                    .or_default();
-                let directory = directory.shard(shard);
+                let directory = self.directory_of(root, index).shard(shard);
                 let slot = slots[snapshot as usize];
                 match digest.as_deref() {
                     Some(Digest::ShardSnapshot(body)) => {
@@ -317,11 +307,7 @@ impl Knowledge {
                 shard,
                 number,
             } => {
-                let directory = self
-                    .indices
-                    .entry(root.indices[index as usize].id.clone())
-                    .or_default();
-                directory.shard(shard).numbered = number;
+                self.directory_of(root, index).shard(shard).numbered = number;
             }
             Found::ShardIndex {
                 index,
@@ -329,11 +315,7 @@ impl Knowledge {
                 generation,
                 digest,
             } => {
-                let directory = self
-                    .indices
-                    .entry(root.indices[index as usize].id.clone())
-                    .or_default();
-                let directory = directory.shard(shard);
+                let directory = self.directory_of(root, index).shard(shard);
                 let bit = directory
                     .listing(&generation)
                     .or_else(|| directory.new_listing(generation));
@@ -342,5 +324,12 @@ impl Knowledge {
                 }
             }
         }
+    }
+
+    fn directory_of(&mut self, root: &Root, index: u32) -> &mut IndexDirectory {
+        let index = &root.indices[index as usize];
+        let directory = self.indices.entry(index.id.clone()).or_default();
+        directory.path_type = index.path_type;
+        directory
     }
 }

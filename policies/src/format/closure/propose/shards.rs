@@ -245,7 +245,7 @@ impl Pass<'_> {
                         );
                     }
                     Some(None) => {
-                        self.problem(&key, &place.data(file, part), ProblemKind::Missing, hit)
+                        self.problem(&key, &place.data(file, part), ProblemKind::Missing, hit);
                     }
                 }
             }
