@@ -77,19 +77,6 @@ impl Answer {
         Self::new(StatusCode::FORBIDDEN, "AccessDenied", message)
     }
 
-    /// As S3 writes an error that it raised itself.
-    #[must_use]
-    pub fn from_s3(error: &S3Error) -> Self {
-        let status = error
-            .status_code()
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self::told(
-            status,
-            error.code().as_str().to_owned(),
-            error.message().unwrap_or_default().to_owned(),
-        )
-    }
-
     /// Code and message as read from an answer that the protocol library wrote.
     #[must_use]
     pub fn told(status: StatusCode, code: String, message: String) -> Self {
