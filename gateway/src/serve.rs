@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use policies::identity::StoreName;
@@ -13,12 +14,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded};
+use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded, secret};
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
 use crate::repository::{Door, OpenRepository, adoption, incarnation, reaper};
 use crate::state::sqlite::Database;
-use crate::state::{RepositoryIdentity, State};
+use crate::state::{AuditEntry, RepositoryIdentity, State};
 use crate::stores::directory::Directory;
 use crate::stores::metrics::Measured;
 use crate::stores::s3::S3Store;
@@ -43,16 +44,12 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let reapers = spawn_reapers(&door);
     let keys = Arc::new(Keys::new(plan.keys.clone()));
     let credentials: Arc<dyn Credentials> = keys.clone();
-    let frontend = Frontend::new(
-        Arc::clone(&door),
-        front_settings(&plan, &state).await?,
-        credentials,
-    );
+    let frontend = Frontend::new(Arc::clone(&door), front_settings(&plan)?, credentials);
     let admin = Admin::new(Arc::clone(&door), metrics, &plan.admin)?;
     announce(&plan, s3_address, admin_address);
     let serving = tokio::spawn(frontend.serve(s3, stop.clone().cancelled_owned()));
     let administering = tokio::spawn(admin::serve(admin, admin_listener, stop.clone()));
-    until_told_to_stop(lookup, &keys).await?;
+    until_told_to_stop(lookup, &keys, &state).await?;
     tracing::info!("stopping: requests under way have 30 s to finish");
     stop.cancel();
     serving.await??;
@@ -63,10 +60,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn front_settings(
-    plan: &Plan,
-    state: &Arc<dyn State>,
-) -> Result<frontend::Settings, Failure> {
+fn front_settings(plan: &Plan) -> Result<frontend::Settings, Failure> {
     Ok(frontend::Settings {
         domain: plan.s3.domain.clone(),
         region: plan.s3.region.clone(),
@@ -77,9 +71,25 @@ async fn front_settings(
             .as_ref()
             .map(|tls| tls::server(tls, None))
             .transpose()?,
-        token_secret: rand::random(),
+        token_secret: token_secret(&plan.state.with_extension("list-tokens"))?,
         limits: plan.s3.limits.clone(),
     })
+}
+
+/// Seals continuation tokens of listings: made once, kept beside the state database, so that a listing survives a restart.
+fn token_secret(file: &Path) -> Result<[u8; 32], Failure> {
+    if !file.exists() {
+        secret::write_new(file, &hex::encode(rand::random::<[u8; 32]>()))?;
+    }
+    let text = std::fs::read_to_string(file)?;
+    let mut secret = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut secret).map_err(|e| {
+        format!(
+            "'{}' is not what this program wrote ({e}); delete it",
+            file.display()
+        )
+    })?;
+    Ok(secret)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -93,7 +103,8 @@ pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store
         match open_store(store).await {
             Ok(opened) => {
                 let can = opened.capabilities();
-                if !(can.create_only && can.abort_beats_complete) && !store.single_gateway {
+                let fenced = can.create_only && can.abort_beats_complete;
+                if !fenced && !store.single_gateway {
                     return Err(format!(
                         "store '{name}' has no create-only writes, or completes aborted uploads: two gateways could not be told apart; \
                          if this is the only one, say single_gateway = true in [stores.{name}]"
@@ -103,7 +114,7 @@ pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store
                 open.insert(name.clone(), Arc::new(Measured::new(name.as_str(), opened)));
             }
             Err(e) => {
-                tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen")
+                tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen");
             }
         }
     }
@@ -174,6 +185,7 @@ async fn watch_for_other_gateways(
                     open.stand_as(ours);
                 }
                 tasks.push(tokio::spawn(incarnation::watch(
+                    Arc::clone(door),
                     Arc::clone(store),
                     ours,
                     here,
@@ -213,8 +225,23 @@ fn announce(plan: &Plan, s3: SocketAddr, admin: SocketAddr) {
     tracing::info!(%s3, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
 }
 
+fn reloaded() -> AuditEntry {
+    AuditEntry {
+        at_ms: telemetry::clock::now_ms(),
+        principal: "operator".into(),
+        action: "reload".into(),
+        repository: None,
+        epoch: None,
+        detail: serde_json::json!({ "what": "the clusters' keys" }),
+    }
+}
+
 /// SIGHUP reloads the clusters' keys; a bad file keeps the old ones.
-async fn until_told_to_stop(lookup: &Lookup, keys: &Keys) -> Result<(), Failure> {
+async fn until_told_to_stop(
+    lookup: &Lookup,
+    keys: &Keys,
+    state: &Arc<dyn State>,
+) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -225,6 +252,7 @@ async fn until_told_to_stop(lookup: &Lookup, keys: &Keys) -> Result<(), Failure>
             _ = interrupt.recv() => return Ok(()),
             _ = reload.recv() => match crate::config::load(lookup) {
                 Ok(plan) => {
+                    state.append_audit(reloaded()).await?;
                     keys.replace(plan.keys);
                     tracing::info!("reloaded the clusters' keys");
                 }

@@ -120,7 +120,7 @@ pub async fn thaw(
     .await
 }
 
-fn find(admin: &Admin, name: &str) -> Result<Arc<OpenRepository>, Problem> {
+pub fn find(admin: &Admin, name: &str) -> Result<Arc<OpenRepository>, Problem> {
     admin
         .door
         .repositories()

@@ -21,6 +21,9 @@ use crate::config::check::AdminPlan;
 use crate::repository::Door;
 
 mod audit;
+mod contents;
+mod jobs;
+mod journal;
 mod listener;
 mod lock;
 pub mod problem;
@@ -33,6 +36,7 @@ use problem::Problem;
 pub struct Admin {
     door: Arc<Door>,
     metrics: PrometheusHandle,
+    jobs: Arc<jobs::Jobs>,
     token: Arc<Secret>,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -59,6 +63,7 @@ impl Admin {
         Ok(Self {
             door,
             metrics,
+            jobs: Arc::default(),
             token: Arc::new(plan.token.clone()),
             tls,
         })
@@ -74,6 +79,14 @@ impl Admin {
             .route("/v1/repositories/{repo}/freeze", post(lock::freeze))
             .route("/v1/repositories/{repo}/thaw", post(lock::thaw))
             .route("/v1/repositories/{repo}/adopt", post(lock::adopt))
+            .route(
+                "/v1/repositories/{repo}/snapshots",
+                get(contents::snapshots),
+            )
+            .route("/v1/repositories/{repo}/explain", get(contents::explain))
+            .route("/v1/repositories/{repo}/verify", post(contents::verify))
+            .route("/v1/repositories/{repo}/journal", get(journal::tail))
+            .route("/v1/jobs/{id}", get(jobs::one))
             .route("/v1/audit", get(audit::tail))
             .route("/v1/audit/verify", get(audit::verify))
             .layer(middleware::from_fn_with_state(self.clone(), authorise));

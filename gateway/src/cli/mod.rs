@@ -10,6 +10,7 @@ use crate::config::{self, Lookup};
 
 mod client;
 mod config_check;
+mod contents;
 mod show;
 
 use client::{Client, Failure};
@@ -99,6 +100,19 @@ pub enum Command {
     },
     /// Scan a store that already holds a repository, then open it
     Adopt { repository: String },
+    /// What is in a repository, as the gateway reads it
+    Snapshots { repository: String },
+    /// What an object is, which snapshots need it, and what deleting it would be answered
+    Explain { repository: String, key: String },
+    /// Check every object of every snapshot: presence and size, with --deep the bytes
+    Verify {
+        repository: String,
+        #[arg(long)]
+        deep: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// The audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -193,6 +207,26 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
         }
         Command::Adopt { repository } => {
             move_lock(global, &repository, "adopt", serde_json::Value::Null).await
+        }
+        Command::Snapshots { repository } => {
+            contents::snapshots(&Client::new(global)?, global.json, &repository).await
+        }
+        Command::Explain { repository, key } => {
+            contents::explain(&Client::new(global)?, &repository, &key).await
+        }
+        Command::Verify {
+            repository,
+            deep,
+            no_wait,
+        } => {
+            contents::verify(
+                &Client::new(global)?,
+                global.json,
+                &repository,
+                deep,
+                no_wait,
+            )
+            .await
         }
         Command::Audit(Audit::Tail { limit }) => {
             show::audit_tail(&Client::new(global)?, global.json, limit).await

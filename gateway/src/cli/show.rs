@@ -143,7 +143,7 @@ pub async fn audit_verify(client: &Client, json: bool) -> Result<(), Failure> {
     )))
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -151,7 +151,7 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) => text.clone(),

@@ -49,8 +49,6 @@ pub struct Checked {
     pub source: Option<Address>,
     pub payload: Payload,
     pub presigned: bool,
-    /// As the client states it; to be believed only after the signature.
-    pub access_key: Box<str>,
 }
 
 /// Why a request is turned away unread. [`crate::frontend::answers`] gives each its S3 code.
@@ -241,7 +239,6 @@ pub fn check(
         source,
         payload,
         presigned: signed.presigned,
-        access_key: signed.access_key.into(),
     })
 }
 

@@ -128,6 +128,11 @@ impl Door {
         self.permit(&found, caller, &to.key).await.map(|_| ())
     }
 
+    #[must_use]
+    pub fn place_of(&self, at: &Address) -> Place {
+        self.layout.locate(&at.bucket, &at.key)
+    }
+
     /// For the access log.
     #[must_use]
     pub fn repository_of(&self, at: &Address) -> Option<Repository> {

@@ -12,7 +12,7 @@ use policies::key::RESERVED;
 use policies::lock::{self, Freeze};
 
 use super::door::OpenRepository;
-use super::own;
+use super::{Door, own};
 use crate::stores::{self, Store};
 
 /// How often a gateway looks for another one.
@@ -81,6 +81,7 @@ pub async fn superseded(store: &dyn Store, ours: Incarnation) -> stores::Result<
 
 /// Runs until the process ends: freezes the store's repositories when another gateway appears.
 pub async fn watch(
+    door: Arc<Door>,
     store: Arc<dyn Store>,
     ours: Incarnation,
     repositories: Vec<Arc<OpenRepository>>,
@@ -92,12 +93,15 @@ pub async fn watch(
             Ok(true) => {
                 for open in &repositories {
                     tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");
-                    open.gate.doubt(Freeze::OtherGateway);
+                    if let Err(e) = door.freeze_for(open, Freeze::OtherGateway).await {
+                        tracing::error!(repository = %open.name, cause = %e, "frozen in this process only");
+                        open.gate.doubt(Freeze::OtherGateway);
+                    }
                 }
                 return;
             }
             Err(e) => {
-                tracing::warn!(cause = %e, "could not look for another gateway; trying again")
+                tracing::warn!(cause = %e, "could not look for another gateway; trying again");
             }
         }
     }

@@ -22,6 +22,7 @@ mod read;
 pub mod reaper;
 mod recovery;
 mod remove;
+pub mod verify;
 mod write;
 
 pub use door::{Door, OpenRepository};
@@ -32,7 +33,7 @@ use policies::identity::{Bucket, Cluster};
 use policies::key::ObjectKey;
 
 use crate::digest::Algorithm;
-use crate::state::{Checksum, Details, MultipartUpload, Object, PartRow};
+use crate::state::{Checksum, Object};
 use crate::stores::ByteStream;
 
 /// Who asks, and how the request can be recognised again.
@@ -53,13 +54,16 @@ pub struct Address {
     pub key: ObjectKey,
 }
 
+/// Reads the checksums that came after the last byte.
+pub type Trailer = Box<dyn FnOnce() -> Result<Vec<Expected>, BodyError> + Send>;
+
 /// Bytes on their way in. Every error means: nothing may become visible.
 pub struct Body {
     pub bytes: BoxStream<'static, Result<Bytes, BodyError>>,
     /// Decoded length in bytes; a body that is shorter or longer is refused.
     pub size: Option<u64>,
     /// Called once after the last byte: the checksums that came as trailers.
-    pub trailer: Option<Box<dyn FnOnce() -> Result<Vec<Expected>, BodyError> + Send>>,
+    pub trailer: Option<Trailer>,
     /// Hex MD5 that the client sent as Content-MD5.
     pub md5: Option<[u8; 16]>,
     /// Checksums that came as headers.

@@ -93,6 +93,7 @@ impl Door {
             .await
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one write, all of it")]
     async fn publish(
         &self,
         caller: &Caller,
@@ -306,10 +307,12 @@ impl Door {
         let done = self
             .commit(caller, found, permit, to, prepared, None, answer)
             .await?;
+        tracing::info!(repository = %open.name, generation, cluster = %caller.cluster, request_id = %caller.request_id, "a root was committed");
         open.guarding.committed(admitted, epoch_of(permit));
         Ok(done)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one write, all of it")]
     async fn commit(
         &self,
         caller: &Caller,
