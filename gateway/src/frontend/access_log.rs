@@ -44,6 +44,7 @@ impl Entry {
             request_id = %self.id,
             operation,
             method = %self.method,
+            access_key = %context.map_or("", |c| &*c.checked.access_key).escape_debug(),
             cluster = cluster.as_ref().map_or("", |c| c.as_str()),
             repository = self.repository.as_ref().map_or("", |r| r.as_str()),
             bucket = %bucket.escape_debug(),

@@ -26,7 +26,8 @@ pub fn body(blob: StreamingBlob, upload: &Upload, trailing: Option<TrailingHeade
         },
         md5: upload.md5,
         expected: upload.expected.iter().cloned().collect(),
-        compute: upload.compute,
+        // A trailer's value comes last; its algorithm must run from the first byte.
+        compute: upload.announced.or(upload.compute),
     }
 }
 

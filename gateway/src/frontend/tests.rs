@@ -2,7 +2,9 @@
 //!
 //! Requests are signed here by code of their own, so that verifier and signer cannot share a mistake.
 
+mod answers;
 mod attacks;
+mod attacks_shape;
 mod client;
 mod gateway;
 mod life;

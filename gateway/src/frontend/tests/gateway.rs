@@ -44,7 +44,7 @@ impl Credentials for Known {
 
 pub struct Gateway {
     pub address: SocketAddr,
-    pub files: tempfile::TempDir,
+    _files: tempfile::TempDir,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
 }
@@ -113,12 +113,12 @@ impl Gateway {
                 frontend
                     .serve(listener, stop.cancelled_owned())
                     .await
-                    .unwrap()
+                    .unwrap();
             }
         });
         Self {
             address,
-            files,
+            _files: files,
             stop,
             serving,
         }

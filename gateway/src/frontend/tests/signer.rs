@@ -66,6 +66,11 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
+/// Whole seconds, as signatures have them.
+pub fn now() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(crate::telemetry::clock::now_ms() / 1000).unwrap()
+}
+
 /// As in `x-amz-checksum-crc32`.
 pub fn crc32(bytes: &[u8]) -> String {
     let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes);
@@ -132,7 +137,7 @@ impl Sent {
     }
 
     pub fn sign(&self, key: Key) -> Signed {
-        self.sign_at(key, OffsetDateTime::now_utc())
+        self.sign_at(key, now())
     }
 
     pub fn sign_at(&self, key: Key, now: OffsetDateTime) -> Signed {
