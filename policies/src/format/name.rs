@@ -51,12 +51,20 @@ impl BlobName {
     }
 }
 
+/// The bytes as two numbers that order as they do; two bytes are in both.
+fn halves(bytes: &[u8; SHORT]) -> (u128, u64) {
+    let (first, last) = (bytes.first_chunk::<16>(), bytes.last_chunk::<8>());
+    let (first, last) = first
+        .zip(last)
+        .expect("22 bytes have 16 first and 8 last ones");
+    (u128::from_be_bytes(*first), u64::from_be_bytes(*last))
+}
+
 impl Ord for BlobName {
     fn cmp(&self, other: &Self) -> Ordering {
         match (&self.0, &other.0) {
-            (Form::Short(a, x), Form::Short(b, y)) => {
-                x[..usize::from(*a)].cmp(&y[..usize::from(*b)])
-            }
+            // Padding is zero and names have no NUL, so that the padded bytes order as the names do.
+            (Form::Short(a, x), Form::Short(b, y)) => halves(x).cmp(&halves(y)).then(a.cmp(b)),
             (Form::Short(..) | Form::Whole(_), Form::Short(..) | Form::Whole(_)) => {
                 let ((a, x), (b, y)) = (self.pieces(), other.pieces());
                 a.bytes().chain(x.bytes()).cmp(b.bytes().chain(y.bytes()))

@@ -83,8 +83,10 @@ pub struct Index {
     /// The directory; equals the name for data written before 5.0.
     pub id: Arc<str>,
     pub path_type: PathType,
-    /// Positions in [`Root::snapshots`].
+    /// Positions in [`Root::snapshots`], ascending.
     pub snapshots: Vec<u32>,
+    /// The metadata id in each of `snapshots`.
+    metadata: Vec<Arc<str>>,
     /// May be shorter than the number of shards. `None` in the legacy form.
     pub generations: Option<Vec<Generation>>,
 }
@@ -158,6 +160,7 @@ impl Root {
                         id: name.clone(),
                         path_type: PathType::Fixed,
                         snapshots: Vec::new(),
+                        metadata: Vec::new(),
                         generations: None,
                     });
                     indices.len() - 1
@@ -216,12 +219,25 @@ impl Root {
     /// The id in `indices/<index>/meta-<id>.dat` for one snapshot of an index: by identifier since 7.9, else the
     /// snapshot's uuid.
     #[must_use]
-    pub fn index_metadata_id(&self, index: &Index, snapshot: u32) -> &Arc<str> {
-        let snapshot = &self.snapshots[snapshot as usize];
-        snapshot
-            .identifier(&index.id)
-            .and_then(|identifier| self.identifiers.as_ref()?.get(identifier))
-            .unwrap_or(&snapshot.uuid)
+    pub fn index_metadata_id<'a>(&'a self, index: &'a Index, snapshot: u32) -> &'a Arc<str> {
+        match index.snapshots.binary_search(&snapshot) {
+            Ok(at) => &index.metadata[at],
+            Err(_) => &self.snapshots[snapshot as usize].uuid,
+        }
+    }
+
+    /// Looks up once what every judgement of the root asks for.
+    fn resolve_metadata(&mut self) {
+        for index in &mut self.indices {
+            let resolve = |at: &u32| {
+                let snapshot = &self.snapshots[*at as usize];
+                let identifier = snapshot.identifier(&index.id);
+                let id =
+                    identifier.and_then(|identifier| self.identifiers.as_ref()?.get(identifier));
+                id.unwrap_or(&snapshot.uuid).clone()
+            };
+            index.metadata = index.snapshots.iter().map(resolve).collect();
+        }
     }
 
     /// Sorts, fills the positions, and checks what [`Root`] promises.
@@ -267,6 +283,7 @@ impl Root {
         {
             return Err(RootError::Name(id.to_string()));
         }
+        self.resolve_metadata();
         Ok(self)
     }
 }

@@ -81,10 +81,9 @@ impl ShardDirectory {
     ) {
         let mut at = self.lower_bound(files.first());
         for file in files {
-            at += self.advance(at, file);
-            match self.blobs.get(at) {
-                Some(blob) if self.order(blob, file) == Ordering::Equal => known(file),
-                Some(_) | None => new(file),
+            match self.seek(&mut at, file) {
+                Some(_) => known(file),
+                None => new(file),
             }
         }
     }
@@ -95,18 +94,11 @@ impl ShardDirectory {
         let mut new = Vec::new();
         let mut at = self.lower_bound(files.first());
         for file in files {
-            at += self.advance(at, file);
-            let existing = self
-                .blobs
-                .get(at)
-                .filter(|blob| self.order(blob, file) == Ordering::Equal);
-            let from = existing.map(|blob| blob.set);
-            match from {
-                Some(from) => {
-                    let to = *moved
-                        .entry(from)
-                        .or_insert_with(|| extended(&mut self.sets, Some(from), by));
-                    self.blobs[at].set = to;
+            match self.seek(&mut at, file) {
+                Some(known) => {
+                    let from = self.blobs[known].set;
+                    let extend = || extended(&mut self.sets, Some(from), by);
+                    self.blobs[known].set = *moved.entry(from).or_insert_with(extend);
                 }
                 None => new.push(file),
             }
@@ -252,12 +244,19 @@ impl ShardDirectory {
         })
     }
 
-    /// How many blobs from `at` on come before `file`.
-    fn advance(&self, at: usize, file: &File) -> usize {
-        self.blobs[at..]
-            .iter()
-            .take_while(|blob| self.order(blob, file) == Ordering::Less)
-            .count()
+    /// Moves `at` past what comes before `file`, and past `file` itself if it is there: then its position.
+    fn seek(&self, at: &mut usize, file: &File) -> Option<usize> {
+        while let Some(blob) = self.blobs.get(*at) {
+            match self.order(blob, file) {
+                Ordering::Less => *at += 1,
+                Ordering::Equal => {
+                    *at += 1;
+                    return Some(*at - 1);
+                }
+                Ordering::Greater => return None,
+            }
+        }
+        None
     }
 
     fn order(&self, blob: &Blob, file: &File) -> Ordering {

@@ -329,6 +329,7 @@ impl RawIndex<'_> {
             name,
             path_type: self.path_type.unwrap_or(0).into(),
             snapshots,
+            metadata: Vec::new(),
             generations,
         })
     }
