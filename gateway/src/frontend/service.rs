@@ -19,7 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use s3s::service::S3Service;
-use s3s::{HttpResponse, StdError};
+use s3s::{HttpError, HttpRequest, HttpResponse, StdError};
 use tokio::sync::Semaphore;
 
 use super::access_log::Entry;
@@ -128,7 +128,7 @@ impl Service {
         let body = self.body(incoming, &context, share);
         let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(Arc::clone(&context));
-        let outcome = self.s3.call(request).await;
+        let outcome = self.carry_through(request).await;
         if let Some(answer) = context.take_answer() {
             return Err(answer);
         }
@@ -144,6 +144,17 @@ impl Service {
                 ))
             }
         }
+    }
+
+    /// A client that goes away ends its reads, but a change that has begun is carried through: a write cut off
+    /// between its steps would wait for the next start to be resolved.
+    async fn carry_through(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            return self.s3.call(request).await;
+        }
+        let s3 = self.s3.clone();
+        let done = tokio::spawn(async move { s3.call(request).await }).await;
+        done.unwrap_or_else(|e| Err(HttpError::from_std_error(e.into())))
     }
 
     /// Room for what the body may hold in memory, or "slow down".

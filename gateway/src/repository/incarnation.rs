@@ -98,7 +98,7 @@ pub async fn watch(door: Arc<Door>, store: Arc<dyn Store>, repositories: Vec<Arc
                     }
                 }
                 Err(e) => {
-                    tracing::warn!(cause = %e, "could not look for another gateway; trying again")
+                    tracing::warn!(cause = %e, "could not look for another gateway; trying again");
                 }
             }
         }

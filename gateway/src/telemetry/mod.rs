@@ -13,12 +13,12 @@ const BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 120.0,
 ];
 
-/// Human lines on a terminal, JSON otherwise. `RUST_LOG` chooses levels; the S3 library never goes below
-/// `info`, because its debug lines contain computed signatures.
+/// Human lines on a terminal, JSON otherwise. `RUST_LOG` chooses levels; the S3 library stays silent:
+/// its debug lines contain computed signatures, its errors whole bodies, and the front logs every answer itself.
 pub fn init_logs() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into());
     let filter = EnvFilter::new(format!(
-        "{wanted},s3s=info,s3s_sigv4=info,hyper=info,aws_sigv4=off"
+        "{wanted},s3s=off,s3s_sigv4=off,hyper=info,aws_sigv4=off"
     ));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

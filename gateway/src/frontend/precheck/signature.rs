@@ -16,17 +16,18 @@ const MAX_EXPIRES: i64 = 7 * 24 * 60 * 60;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 #[derive(Debug)]
-pub struct Claims {
+pub struct Claims<'a> {
+    pub access_key: &'a str,
     pub presigned: bool,
 }
 
 /// How the request says it is authenticated.
-pub fn check(
+pub fn check<'a>(
     region: Option<&str>,
-    query: &Query<'_>,
-    headers: &HeaderMap,
+    query: &'a Query<'_>,
+    headers: &'a HeaderMap,
     now: i64,
-) -> Result<Claims, Rejection> {
+) -> Result<Claims<'a>, Rejection> {
     let in_query = ["X-Amz-Signature", "X-Amz-Algorithm", "X-Amz-Credential"]
         .iter()
         .any(|name| query.has(name));
@@ -45,12 +46,12 @@ pub fn check(
     }
 }
 
-fn check_header(
+fn check_header<'a>(
     region: Option<&str>,
-    value: &str,
+    value: &'a str,
     headers: &HeaderMap,
     now: i64,
-) -> Result<Claims, Rejection> {
+) -> Result<Claims<'a>, Rejection> {
     let malformed = Rejection::MalformedAuthorization;
     let Some(rest) = value.strip_prefix(ALGORITHM) else {
         return Err(Rejection::OtherMechanism);
@@ -91,15 +92,18 @@ fn check_header(
         return Err(Rejection::Skewed);
     }
     check_signed_headers(signed, headers)?;
-    Ok(Claims { presigned: false })
+    Ok(Claims {
+        access_key: scope.access_key,
+        presigned: false,
+    })
 }
 
-fn check_query(
+fn check_query<'a>(
     region: Option<&str>,
-    query: &Query<'_>,
+    query: &'a Query<'_>,
     headers: &HeaderMap,
     now: i64,
-) -> Result<Claims, Rejection> {
+) -> Result<Claims<'a>, Rejection> {
     let malformed = Rejection::MalformedQueryAuthorization;
     let need = |name: &'static str| {
         query
@@ -130,7 +134,10 @@ fn check_query(
         return Err(Rejection::Expired);
     }
     check_signed_headers(need("X-Amz-SignedHeaders")?, headers)?;
-    Ok(Claims { presigned: true })
+    Ok(Claims {
+        access_key: scope.access_key,
+        presigned: true,
+    })
 }
 
 /// Lower case, ascending, each present, `host` and all `x-amz-*` among them.
@@ -186,6 +193,7 @@ fn counts(name: &str) -> bool {
 /// `<access key>/<yyyymmdd>/<region>/<service>/aws4_request`
 #[derive(Debug)]
 struct Scope<'a> {
+    access_key: &'a str,
     date: &'a str,
     region: &'a str,
     service: &'a str,
@@ -196,11 +204,14 @@ impl<'a> Scope<'a> {
         let mut parts = text.split('/');
         let mut next = || parts.next().filter(|part| !part.is_empty());
         let scope = match (next(), next(), next(), next(), next()) {
-            (Some(_), Some(date), Some(region), Some(service), Some("aws4_request")) => Self {
-                date,
-                region,
-                service,
-            },
+            (Some(access_key), Some(date), Some(region), Some(service), Some("aws4_request")) => {
+                Self {
+                    access_key,
+                    date,
+                    region,
+                    service,
+                }
+            }
             _ => return Err("the credential is not <key>/<date>/<region>/s3/aws4_request"),
         };
         if next().is_some() {

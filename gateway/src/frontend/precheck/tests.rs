@@ -144,6 +144,7 @@ fn presigned(expires: &str) -> Sent {
 fn requests_of_well_behaved_clients_pass() {
     assert_eq!(get("/").check().unwrap().target, Target::Service);
     let checked = get("/b/k?x-purpose=RepositoryAnalysis").check().unwrap();
+    assert_eq!(&*checked.access_key, "KEY");
     assert!(!checked.presigned);
     assert!(put("/b/k").check().is_ok());
     assert!(chunked("/b/k", CHUNKS).check().is_ok());
