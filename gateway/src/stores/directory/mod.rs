@@ -147,6 +147,8 @@ impl Store for Directory {
         parts: &[StoredPart],
     ) -> Result<Box<dyn Upload>> {
         place::check(name)?;
+        // A part that comes after this goes to a file of its own.
+        self.slots.forget(upload);
         let (name, upload, parts) = (name.clone(), upload.clone(), parts.to_vec());
         let assembled = self
             .blocking(move |tree| multipart::assemble(tree, name, &upload, &parts))
