@@ -127,7 +127,7 @@ impl Life {
         let names = self.cluster.snapshot_names();
         names
             .get(which as usize % names.len().max(1))
-            .map(|name| name.to_string())
+            .map(ToString::to_string)
     }
 
     fn step(&mut self, step: &Step) {
@@ -159,7 +159,7 @@ impl Life {
             }
             Step::Cleanup if !legacy => self.cluster.cleanup(),
             Step::FailoverOfCreate { shape, again } if !legacy => {
-                self.failover_of_create(*shape, *again)
+                self.failover_of_create(*shape, *again);
             }
             Step::FailoverOfDelete { which } if !legacy => {
                 if let Some(name) = self.pick(*which) {
