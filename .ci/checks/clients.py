@@ -7,6 +7,7 @@ import concurrent.futures
 import hashlib
 import os
 import random
+import urllib.error
 import urllib.request
 
 import boto3.s3.transfer
@@ -115,11 +116,20 @@ def boto3_writes_on_conditions_and_with_presigned_addresses(bench):
     s3.abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload)
     expect("open uploads", s3.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix).get("Uploads", []), [])
     signing = account.boto(signature_version="s3v4")  # boto3 still presigns with SigV2 when not told otherwise
-    address = signing.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": f"{prefix}presigned"}, ExpiresIn=60)
-    with urllib.request.urlopen(urllib.request.Request(address, b"by address", method="PUT")) as answer:
-        expect("presigned put", answer.status, 200)
-    with urllib.request.urlopen(signing.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": f"{prefix}presigned"}, ExpiresIn=60)) as answer:
-        expect("presigned get", answer.read(), b"by address")
+    blob, root = f"{BASE}/indices/Zm9yLWJ5LWFkZHJlc3MtMQ/0/__Zm9yLWJ5LWFkZHJlc3MtMQ", f"{BASE}/index-0"
+    expect("presigned put", by_address(signing, "put_object", blob, b"by address"), (200, b""))
+    expect("presigned get", by_address(signing, "get_object", blob), (200, b"by address"))
+    expect("presigned put of a root, which could be replayed for days", by_address(signing, "put_object", root, b"{}")[0], 403)
+
+
+def by_address(client, operation, key, body=None):
+    """(status, body) of a request that carries nothing but its presigned address."""
+    address = client.generate_presigned_url(operation, Params={"Bucket": BUCKET, "Key": key}, ExpiresIn=60)
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, body, method="PUT" if body else "GET")) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
 
 
 @promise

@@ -9,17 +9,13 @@ import random
 import time
 
 from rig.check import cycles, expect, main, note, promise
-from rig.crash import Ledger, Storm, inspect
+from rig.crash import Ledger, Loss, Storm, inspect
 from rig.gateway import BASE, Gateway, Store
 from rig.s3 import Client
 from rig.volume import Volume, files_of, in_private_mounts
 
 SYNC_SKIPPED = {"SNAPGATE_FAILPOINT": "skip-dir-fsync"}
 SWEEP = 25
-
-
-class Loss(AssertionError):
-    """What was acknowledged before the cut is not there after it."""
 
 
 def cut_over_and_over(bench, kind, count, env=None):
@@ -33,7 +29,7 @@ def cut_over_and_over(bench, kind, count, env=None):
         gateway.start()
         try:
             inspect(gateway.account, ledger, files_of(store), every_key=cycle % SWEEP == 0 or cycle == count)
-        except AssertionError as error:
+        except Loss as error:
             raise Loss(f"seed {seed}, after {cycle} cuts: {error}") from None
         if cycle == count:
             break

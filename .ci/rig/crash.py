@@ -15,8 +15,15 @@ from rig.gateway import BASE
 from rig.s3 import Client, Refused
 
 WRITERS = 4
+NOTES = "-notes/"  # of no known class, so that any content may replace any other
+OWN = ".snapgate/"  # what the gateway keeps for itself in a store
+OWN_AT_REST = 1 << 18  # bytes of it that are no sign of a leak
 KEYS_EACH = 40  # past this a writer deletes more than it adds, so that listings stay short over any number of cycles
 ABSENT = None
+
+
+class Loss(AssertionError):
+    """What was acknowledged is not there, or what was not shows."""
 
 
 class Ledger:
@@ -25,6 +32,7 @@ class Ledger:
     def __init__(self):
         self._may, self._ever, self._owner, self._lock = {}, {}, {}, threading.Lock()
         self.touched, self.unanswered, self.acknowledged, self.complaints = set(), set(), 0, []
+        self.deleted = set()  # their bytes may stay in the store for a while, shown to nobody
         self.orphans = set()  # write-once names whose write was cut off between the store and the catalog: allowed to lie there
 
     def begin(self, owner, effects):
@@ -36,6 +44,8 @@ class Ledger:
                 self._may[key] = self._may.get(key, {ABSENT}) | {content}
                 self.touched.add(key)
                 self.unanswered.add(key)
+                if content is ABSENT:
+                    self.deleted.add(key)
 
     def answered(self, effects):
         with self._lock:
@@ -111,15 +121,15 @@ class Writer(threading.Thread):
         dice = self._random
         name = str(uuid.UUID(int=dice.getrandbits(128)))
         return f"{BASE}/" + dice.choice((f"indices/{self._name}-index/0/__{name}", f"indices/{self._name}-index/1/snap-{name}.dat",
-                                         f"meta-{name}.dat", f"{self._name}-notes/{name}"))
+                                         f"meta-{name}.dat", f"{self._name}{NOTES}{name}"))
 
     def _one(self, client):
         dice, roll = self._random, self._random.random()
         if self._mine and (roll < 0.15 or len(self._mine) > KEYS_EACH):
             gone = [self._mine.pop(dice.randrange(len(self._mine))) for _ in range(min(len(self._mine), dice.choice((1, 1, 5))))]
             self._tell({key: ABSENT for key in gone}, lambda: client.delete(gone[0]) if len(gone) == 1 else client.delete_many(gone))
-        elif roll < 0.30 and any("/__" not in key for key in self._mine):
-            key, body = dice.choice([key for key in self._mine if "/__" not in key]), self._blob()
+        elif roll < 0.30 and any(NOTES in key for key in self._mine):
+            key, body = dice.choice([key for key in self._mine if NOTES in key]), self._blob()
             self._tell({key: content_of(body)}, lambda: client.put(key, body))
         elif roll < 0.36:
             key, parts = self._key(), [dice.randbytes(5 << 20), self._blob()]
@@ -191,7 +201,10 @@ class Storm:
 
 def inspect(account, ledger, stored, every_key):
     """Compares what the gateway shows, and what lies in the store (`stored`: key -> size), with the ledger; raises with all that is wrong."""
-    client, wrong = Client(account), list(ledger.complaints)
+    if ledger.complaints:
+        raise AssertionError("while it wrote and read: " + "\n".join(ledger.complaints[:20]))
+    client, wrong = Client(account), []
+    stored = {key: size for key, size in stored.items() if not key.startswith(OWN)}
     shown = client.list(f"{BASE}/")
     for key in sorted(shown.keys() - set(ledger.keys())):
         wrong.append(f"listed, though never written or long deleted: {key}")
@@ -215,12 +228,28 @@ def inspect(account, ledger, stored, every_key):
         if stored.get(key) != size:
             wrong.append(f"{key}: {size} bytes in the catalog, {stored.get(key)} in the store")
     for key in sorted(stored.keys() - shown.keys()):
-        if key not in ledger.orphans and not ("/__" in key and key in ledger.unanswered):
+        if key not in ledger.orphans | ledger.deleted and not ("/__" in key and key in ledger.unanswered):
             wrong.append(f"{key}: in the store, not in the catalog, and not a write-once name whose write was cut off")
-    ledger.orphans = stored.keys() - shown.keys()
+    ledger.orphans = stored.keys() - shown.keys() - ledger.deleted
+    ledger.deleted = (ledger.deleted & stored.keys()) - shown.keys()  # a delete that was cut off may not have happened
     if wrong:
-        raise AssertionError(f"{len(wrong)} broken:\n" + "\n".join(wrong[:20]))
+        raise Loss(f"{len(wrong)} broken:\n" + "\n".join(wrong[:20]))
     ledger.next_cycle()
+
+
+def come_to_rest(ledger, stored, seconds=90):
+    """Waits until the store holds objects and a little of the gateway's own: no deleted, replaced or unfinished bytes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        lies = stored()
+        deleted, own = ledger.deleted & lies.keys(), {key: size for key, size in lies.items() if key.startswith(OWN)}
+        if not deleted and sum(own.values()) < OWN_AT_REST:
+            return
+        if time.monotonic() > deadline:
+            largest = sorted(own, key=own.get, reverse=True)[:5]
+            raise AssertionError(f"after {seconds} s {len(deleted)} deleted objects still lie in the store: {sorted(deleted)[:5]}; "
+                                 f"and {sum(own.values())} bytes under {OWN}: {largest}")
+        time.sleep(0.5)
 
 
 def _read(client, key):

@@ -76,6 +76,7 @@ bucket = "{BUCKET}"
 base_path = "{BASE}"
 store = "behind"
 writers = {json.dumps(list(self.accounts))}
+delete_retention = "0s"
 """
 
     def _secret(self, name, value):

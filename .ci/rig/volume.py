@@ -4,6 +4,7 @@ The shutdown ioctl without a log flush stops a mounted file system as a power cu
 next mount. Mounts live in a private mount namespace, so that they vanish with the check whatever happens to it.
 """
 
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -63,12 +64,11 @@ def _roomy(bench, mib):
 
 
 def files_of(folder):
-    """key -> size of every file of a directory store but the gateway's own."""
+    """key -> size of every file of a directory store."""
     found = {}
-    for path, folders, names in os.walk(folder):
-        if path == str(folder):
-            folders[:] = [name for name in folders if name not in (".snapgate", "lost+found")]
+    for path, _, names in os.walk(folder):
         for name in names:
             file = os.path.join(path, name)
-            found[os.path.relpath(file, folder)] = os.path.getsize(file)
+            with contextlib.suppress(FileNotFoundError):  # the gateway may be tidying up
+                found[os.path.relpath(file, folder)] = os.path.getsize(file)
     return found

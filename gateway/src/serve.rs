@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use policies::identity::StoreName;
@@ -13,13 +14,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded};
+use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded, secret};
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
 use crate::repository::{Door, OpenRepository, adoption, incarnation, reaper};
 use crate::state::sqlite::Database;
-use crate::state::{RepositoryIdentity, State};
+use crate::state::{AuditEntry, RepositoryIdentity, State};
 use crate::stores::directory::Directory;
+use crate::stores::metrics::Measured;
 use crate::stores::s3::S3Store;
 use crate::stores::{self, Store};
 use crate::{telemetry, tls};
@@ -42,12 +44,12 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let reapers = spawn_reapers(&door);
     let keys = Arc::new(Keys::new(plan.keys.clone()));
     let credentials: Arc<dyn Credentials> = keys.clone();
-    let frontend = Frontend::new(Arc::clone(&door), front_settings(&plan, &state).await?, credentials);
+    let frontend = Frontend::new(Arc::clone(&door), front_settings(&plan)?, credentials);
     let admin = Admin::new(Arc::clone(&door), metrics, &plan.admin)?;
     announce(&plan, s3_address, admin_address);
     let serving = tokio::spawn(frontend.serve(s3, stop.clone().cancelled_owned()));
     let administering = tokio::spawn(admin::serve(admin, admin_listener, stop.clone()));
-    until_told_to_stop(lookup, &keys).await?;
+    until_told_to_stop(lookup, &keys, &state).await?;
     tracing::info!("stopping: requests under way have 30 s to finish");
     stop.cancel();
     serving.await??;
@@ -58,15 +60,36 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn front_settings(plan: &Plan, state: &Arc<dyn State>) -> Result<frontend::Settings, Failure> {
+fn front_settings(plan: &Plan) -> Result<frontend::Settings, Failure> {
     Ok(frontend::Settings {
         domain: plan.s3.domain.clone(),
         region: plan.s3.region.clone(),
         allow_unsigned_payload: plan.s3.allow_unsigned_payload,
-        tls: plan.s3.tls.as_ref().map(|tls| tls::server(tls, None)).transpose()?,
-        token_secret: rand::random(),
+        tls: plan
+            .s3
+            .tls
+            .as_ref()
+            .map(|tls| tls::server(tls, None))
+            .transpose()?,
+        token_secret: token_secret(&plan.state.with_extension("list-tokens"))?,
         limits: plan.s3.limits.clone(),
     })
+}
+
+/// Seals continuation tokens of listings: made once, kept beside the state database, so that a listing survives a restart.
+fn token_secret(file: &Path) -> Result<[u8; 32], Failure> {
+    if !file.exists() {
+        secret::write_new(file, &hex::encode(rand::random::<[u8; 32]>()))?;
+    }
+    let text = std::fs::read_to_string(file)?;
+    let mut secret = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut secret).map_err(|e| {
+        format!(
+            "'{}' is not what this program wrote ({e}); delete it",
+            file.display()
+        )
+    })?;
+    Ok(secret)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -80,16 +103,19 @@ pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store
         match open_store(store).await {
             Ok(opened) => {
                 let can = opened.capabilities();
-                if !(can.create_only && can.abort_beats_complete) && !store.single_gateway {
+                let fenced = can.create_only && can.abort_beats_complete;
+                if !fenced && !store.single_gateway {
                     return Err(format!(
                         "store '{name}' has no create-only writes, or completes aborted uploads: two gateways could not be told apart; \
                          if this is the only one, say single_gateway = true in [stores.{name}]"
                     )
                     .into());
                 }
-                open.insert(name.clone(), opened);
+                open.insert(name.clone(), Arc::new(Measured::new(name.as_str(), opened)));
             }
-            Err(e) => tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen"),
+            Err(e) => {
+                tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen");
+            }
         }
     }
     Ok(open)
@@ -99,14 +125,19 @@ async fn open_store(store: &StorePlan) -> stores::Result<Arc<dyn Store>> {
     Ok(match &store.url {
         StoreUrl::Directory(path) => Arc::new(Directory::open(path.clone()).await?),
         StoreUrl::S3(settings) => {
-            let store = S3Store::open(settings).map_err(|e| stores::Error::Failed(e.to_string().into()))?;
+            let store =
+                S3Store::open(settings).map_err(|e| stores::Error::Failed(e.to_string().into()))?;
             store.probe().await?;
             Arc::new(store)
         }
     })
 }
 
-async fn open_door(plan: &Plan, state: &Arc<dyn State>, stores: &HashMap<StoreName, Arc<dyn Store>>) -> Result<Door, Failure> {
+async fn open_door(
+    plan: &Plan,
+    state: &Arc<dyn State>,
+    stores: &HashMap<StoreName, Arc<dyn Store>>,
+) -> Result<Door, Failure> {
     let mut repositories = Vec::new();
     for (name, repository) in &plan.repositories {
         let identity = RepositoryIdentity {
@@ -116,50 +147,73 @@ async fn open_door(plan: &Plan, state: &Arc<dyn State>, stores: &HashMap<StoreNa
             store: repository.store.clone(),
         };
         let row = state.open_repository(&identity).await?;
-        let store = stores.get(&repository.store).cloned().unwrap_or_else(|| Arc::new(stores::unreachable::Unreachable));
+        let store = stores
+            .get(&repository.store)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(stores::unreachable::Unreachable));
         let keeps_time = repositories.is_empty();
         let open = OpenRepository::new(name.clone(), &row, repository.clone(), store, keeps_time);
         adoption::check(state, &open).await?;
         repositories.push(Arc::new(open));
     }
-    Ok(Door::new(plan.layout.clone(), Arc::clone(state), repositories))
+    Ok(Door::new(
+        plan.layout.clone(),
+        Arc::clone(state),
+        repositories,
+    ))
 }
 
 /// Takes this start's number in every store whose repositories are beyond doubt, and watches for higher ones.
-async fn watch_for_other_gateways(door: &Arc<Door>, stores: &HashMap<StoreName, Arc<dyn Store>>) -> Vec<tokio::task::JoinHandle<()>> {
+async fn watch_for_other_gateways(
+    door: &Arc<Door>,
+    stores: &HashMap<StoreName, Arc<dyn Store>>,
+) -> Vec<tokio::task::JoinHandle<()>> {
     let mut tasks = Vec::new();
     for (name, store) in stores {
-        let here: Vec<_> = door.repositories().values().filter(|open| open.plan.store == *name).cloned().collect();
-        if here.is_empty() || here.iter().any(|open| open.gate.is_frozen()) {
+        let here: Vec<_> = door
+            .repositories()
+            .values()
+            .filter(|open| open.plan.store == *name)
+            .cloned()
+            .collect();
+        if here.is_empty() {
             continue;
         }
-        match incarnation::begin(store.as_ref()).await {
-            Ok(ours) => {
-                for open in &here {
-                    open.stand_as(ours);
-                }
-                tasks.push(tokio::spawn(incarnation::watch(Arc::clone(store), ours, here)));
-            }
-            Err(e) => {
-                tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
-                for open in &here {
-                    open.gate.doubt(Freeze::StoreUnreachable);
+        if !here.iter().any(|open| open.gate.is_frozen()) {
+            match incarnation::begin(store.as_ref()).await {
+                Ok(ours) => here.iter().for_each(|open| open.stand_as(ours)),
+                Err(e) => {
+                    tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
+                    here.iter()
+                        .for_each(|open| open.gate.doubt(Freeze::StoreUnreachable));
                 }
             }
         }
+        tasks.push(tokio::spawn(incarnation::watch(
+            Arc::clone(door),
+            Arc::clone(store),
+            here,
+        )));
     }
     tasks
 }
 
 fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {
-    door.repositories().values().map(|open| tokio::spawn(reaper::run(Arc::clone(door), Arc::clone(open)))).collect()
+    door.repositories()
+        .values()
+        .map(|open| tokio::spawn(reaper::run(Arc::clone(door), Arc::clone(open))))
+        .collect()
 }
 
 /// Where things are, for people on standard output.
 fn announce(plan: &Plan, s3: SocketAddr, admin: SocketAddr) {
     let scheme = |tls: bool| if tls { "https" } else { "http" };
     println!("S3 endpoint:  {}://{s3}", scheme(plan.s3.tls.is_some()));
-    println!("admin API:    {}://{admin} (token in {})", scheme(plan.admin.tls.is_some()), plan.admin.token_file.display());
+    println!(
+        "admin API:    {}://{admin} (token in {})",
+        scheme(plan.admin.tls.is_some()),
+        plan.admin.token_file.display()
+    );
     if let Source::Embedded(data) = &plan.source {
         println!("data:         {}", data.display());
         println!("{}", embedded::registration(plan, s3));
@@ -167,8 +221,23 @@ fn announce(plan: &Plan, s3: SocketAddr, admin: SocketAddr) {
     tracing::info!(%s3, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
 }
 
+fn reloaded() -> AuditEntry {
+    AuditEntry {
+        at_ms: telemetry::clock::now_ms(),
+        principal: "operator".into(),
+        action: "reload".into(),
+        repository: None,
+        epoch: None,
+        detail: serde_json::json!({ "what": "the clusters' keys" }),
+    }
+}
+
 /// SIGHUP reloads the clusters' keys; a bad file keeps the old ones.
-async fn until_told_to_stop(lookup: &Lookup, keys: &Keys) -> Result<(), Failure> {
+async fn until_told_to_stop(
+    lookup: &Lookup,
+    keys: &Keys,
+    state: &Arc<dyn State>,
+) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -179,6 +248,7 @@ async fn until_told_to_stop(lookup: &Lookup, keys: &Keys) -> Result<(), Failure>
             _ = interrupt.recv() => return Ok(()),
             _ = reload.recv() => match crate::config::load(lookup) {
                 Ok(plan) => {
+                    state.append_audit(reloaded()).await?;
                     keys.replace(plan.keys);
                     tracing::info!("reloaded the clusters' keys");
                 }

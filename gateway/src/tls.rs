@@ -22,7 +22,10 @@ pub struct Error {
 
 impl Error {
     fn new(file: &Path, problem: &dyn std::fmt::Display) -> Self {
-        Self { file: file.display().to_string(), problem: problem.to_string() }
+        Self {
+            file: file.display().to_string(),
+            problem: problem.to_string(),
+        }
     }
 }
 
@@ -41,11 +44,15 @@ pub fn server(tls: &Tls, client_ca: Option<&Path>) -> Result<Arc<ServerConfig>, 
             for certificate in certificates(file)? {
                 roots.add(certificate).map_err(|e| Error::new(file, &e))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|e| Error::new(file, &e))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|e| Error::new(file, &e))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(chain, key).map_err(|e| Error::new(&tls.cert, &e))?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|e| Error::new(&tls.cert, &e))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -58,13 +65,17 @@ pub fn client(ca: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
         roots.add_parsable_certificates(certificates(file)?);
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|e| Error::new(file, &e))?;
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::new(file, &e))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let read = CertificateDer::pem_file_iter(file).map_err(|e| Error::new(file, &e))?;
-    let chain: Vec<_> = read.collect::<Result<_, _>>().map_err(|e| Error::new(file, &e))?;
+    let chain: Vec<_> = read
+        .collect::<Result<_, _>>()
+        .map_err(|e| Error::new(file, &e))?;
     if chain.is_empty() {
         return Err(Error::new(file, &"holds no certificate"));
     }

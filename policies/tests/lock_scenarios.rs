@@ -100,6 +100,16 @@ impl Story {
         self
     }
 
+    fn reads(&mut self) -> &mut Self {
+        let answer = if self.lock.catalog_is_current() {
+            "served"
+        } else {
+            "refused: the list could be too short"
+        };
+        writeln!(self.text, "reads: {answer}").unwrap();
+        self
+    }
+
     fn happens(&mut self, what: &str, event: Event) -> &mut Self {
         let outcome = step(&self.lock, event);
         self.tells(what, outcome)
@@ -454,6 +464,7 @@ fn recovery_fences_first_then_reads_the_store() {
         .writes("prod-eu", "index-4")
         .thaws(false, true)
         .thaws(true, false)
+        .reads()
         .says("the process dies and starts again")
         .starts("the gateway starts", true)
         .anchored()
@@ -543,6 +554,7 @@ fn every_doubt_freezes_with_its_sentence() {
         story
             .happens("doubt", Event::Doubt(reason))
             .writes("prod-eu", "index-4")
+            .reads()
             .thaws(false, true);
         text.push_str(&story.text);
         text.push('\n');

@@ -18,9 +18,17 @@ pub struct Tail {
 }
 
 /// The newest records first.
-pub async fn tail(Shared(admin): Shared<Admin>, Query(query): Query<Tail>) -> Result<Json<Value>, Problem> {
+pub async fn tail(
+    Shared(admin): Shared<Admin>,
+    Query(query): Query<Tail>,
+) -> Result<Json<Value>, Problem> {
     let limit = query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
-    let records = admin.door.state().audit(query.before, limit).await.map_err(|e| Problem::failed(&e))?;
+    let records = admin
+        .door
+        .state()
+        .audit(query.before, limit)
+        .await
+        .map_err(|e| Problem::failed(&e))?;
     let rows = records.into_iter().map(|record| {
         json!({
             "sequence": record.sequence,
@@ -39,6 +47,13 @@ pub async fn tail(Shared(admin): Shared<Admin>, Query(query): Query<Tail>) -> Re
 
 /// Walks the whole hash chain.
 pub async fn verify(Shared(admin): Shared<Admin>) -> Result<Json<Value>, Problem> {
-    let broken = admin.door.state().verify_audit().await.map_err(|e| Problem::failed(&e))?;
-    Ok(Json(json!({ "ok": broken.is_none(), "first_bad_sequence": broken })))
+    let broken = admin
+        .door
+        .state()
+        .verify_audit()
+        .await
+        .map_err(|e| Problem::failed(&e))?;
+    Ok(Json(
+        json!({ "ok": broken.is_none(), "first_bad_sequence": broken }),
+    ))
 }

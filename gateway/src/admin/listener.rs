@@ -15,7 +15,12 @@ const CONNECTIONS: usize = 256;
 const GRACE: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub async fn serve(router: Router, tls: Option<Arc<rustls::ServerConfig>>, listener: TcpListener, stop: CancellationToken) {
+pub async fn serve(
+    router: Router,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) {
     let acceptor = tls.map(tokio_rustls::TlsAcceptor::from);
     let graceful = Arc::new(GracefulShutdown::new());
     let room = Arc::new(Semaphore::new(CONNECTIONS));
@@ -51,14 +56,30 @@ async fn graceful_end(graceful: Arc<GracefulShutdown>, drained: impl Future<Outp
     let _unfinished = tokio::time::timeout(GRACE, drained).await;
 }
 
-async fn connection(router: Router, acceptor: Option<tokio_rustls::TlsAcceptor>, stream: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
+async fn connection(
+    router: Router,
+    acceptor: Option<tokio_rustls::TlsAcceptor>,
+    stream: TcpStream,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(64 << 10);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(64 << 10);
     let service = TowerToHyperService::new(router);
     let ended = match acceptor {
-        None => watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
-        Some(acceptor) => match tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
+        None => {
+            watcher
+                .watch(http.serve_connection(TokioIo::new(stream), service))
+                .await
+        }
+        Some(acceptor) => match tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await
+        {
+            Ok(Ok(stream)) => {
+                watcher
+                    .watch(http.serve_connection(TokioIo::new(stream), service))
+                    .await
+            }
             Ok(Err(e)) => return tracing::debug!(cause = %e, "an admin TLS handshake failed"),
             Err(_) => return,
         },

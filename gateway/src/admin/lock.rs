@@ -39,54 +39,129 @@ pub struct ThawBody {
     recover: bool,
 }
 
-pub async fn lock(Shared(admin): Shared<Admin>, Path(name): Path<String>, Json(body): Json<LockBody>) -> Result<Json<Value>, Problem> {
+pub async fn lock(
+    Shared(admin): Shared<Admin>,
+    Path(name): Path<String>,
+    Json(body): Json<LockBody>,
+) -> Result<Json<Value>, Problem> {
     let open = find(&admin, &name)?;
     if let Some(store) = body.wait_mirror {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("repository '{name}' has no mirror '{store}'")));
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("repository '{name}' has no mirror '{store}'"),
+        ));
     }
     let writer = Cluster::new(body.writer.as_str());
     if !open.plan.writers.contains(&writer) {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("'{writer}' is not among the writers of repository '{name}'; add it to [repositories.{name}]")));
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "'{writer}' is not among the writers of repository '{name}'; add it to [repositories.{name}]"
+            ),
+        ));
     }
-    act(&admin, &open, Ask::Lock { writer, force: body.force }, body.reason).await
+    act(
+        &admin,
+        &open,
+        Ask::Lock {
+            writer,
+            force: body.force,
+        },
+        body.reason,
+    )
+    .await
 }
 
-pub async fn unlock(Shared(admin): Shared<Admin>, Path(name): Path<String>, body: Option<Json<ReasonBody>>) -> Result<Json<Value>, Problem> {
+pub async fn unlock(
+    Shared(admin): Shared<Admin>,
+    Path(name): Path<String>,
+    body: Option<Json<ReasonBody>>,
+) -> Result<Json<Value>, Problem> {
     let open = find(&admin, &name)?;
-    act(&admin, &open, Ask::Unlock, body.unwrap_or_default().0.reason).await
+    act(
+        &admin,
+        &open,
+        Ask::Unlock,
+        body.unwrap_or_default().0.reason,
+    )
+    .await
 }
 
-pub async fn freeze(Shared(admin): Shared<Admin>, Path(name): Path<String>, body: Option<Json<ReasonBody>>) -> Result<Json<Value>, Problem> {
+pub async fn freeze(
+    Shared(admin): Shared<Admin>,
+    Path(name): Path<String>,
+    body: Option<Json<ReasonBody>>,
+) -> Result<Json<Value>, Problem> {
     let open = find(&admin, &name)?;
-    act(&admin, &open, Ask::Freeze, body.unwrap_or_default().0.reason).await
+    act(
+        &admin,
+        &open,
+        Ask::Freeze,
+        body.unwrap_or_default().0.reason,
+    )
+    .await
 }
 
-pub async fn thaw(Shared(admin): Shared<Admin>, Path(name): Path<String>, body: Option<Json<ThawBody>>) -> Result<Json<Value>, Problem> {
+pub async fn thaw(
+    Shared(admin): Shared<Admin>,
+    Path(name): Path<String>,
+    body: Option<Json<ThawBody>>,
+) -> Result<Json<Value>, Problem> {
     let open = find(&admin, &name)?;
     let body = body.unwrap_or_default().0;
-    act(&admin, &open, Ask::Thaw { recover: body.recover }, body.reason).await
+    act(
+        &admin,
+        &open,
+        Ask::Thaw {
+            recover: body.recover,
+        },
+        body.reason,
+    )
+    .await
 }
 
-fn find(admin: &Admin, name: &str) -> Result<Arc<OpenRepository>, Problem> {
-    admin.door.repositories().get(&Repository::new(name)).cloned().ok_or_else(|| Problem::no_repository(name))
+pub fn find(admin: &Admin, name: &str) -> Result<Arc<OpenRepository>, Problem> {
+    admin
+        .door
+        .repositories()
+        .get(&Repository::new(name))
+        .cloned()
+        .ok_or_else(|| Problem::no_repository(name))
 }
 
-async fn act(admin: &Admin, open: &Arc<OpenRepository>, ask: Ask, reason: Option<String>) -> Result<Json<Value>, Problem> {
+async fn act(
+    admin: &Admin,
+    open: &Arc<OpenRepository>,
+    ask: Ask,
+    reason: Option<String>,
+) -> Result<Json<Value>, Problem> {
     if reason.as_ref().is_some_and(|r| r.len() > LONGEST_REASON) {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("the reason is longer than {LONGEST_REASON} bytes")));
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("the reason is longer than {LONGEST_REASON} bytes"),
+        ));
     }
     let steps = handover::steps(open, &ask);
-    let row = admin.door.hand_over(open, ask, reason).await.map_err(|e| match e {
-        handover::Error::Refused(why) => Problem::new(StatusCode::CONFLICT, why),
-        handover::Error::Failed(e) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string()),
-    })?;
+    let row = admin
+        .door
+        .hand_over(open, ask, reason)
+        .await
+        .map_err(|e| match e {
+            handover::Error::Refused(why) => Problem::new(StatusCode::CONFLICT, why),
+            handover::Error::Failed(e) => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string())
+            }
+        })?;
     let mut body = repositories::lock(&row);
     body["repository"] = json!(open.name.as_str());
     body["steps"] = json!(steps);
     Ok(Json(body))
 }
 
-pub async fn adopt(Shared(admin): Shared<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+pub async fn adopt(
+    Shared(admin): Shared<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let open = find(&admin, &name)?;
     act(&admin, &open, Ask::Adopt, None).await
 }

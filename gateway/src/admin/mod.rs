@@ -21,6 +21,9 @@ use crate::config::check::AdminPlan;
 use crate::repository::Door;
 
 mod audit;
+mod contents;
+mod jobs;
+mod journal;
 mod listener;
 mod lock;
 pub mod problem;
@@ -33,20 +36,37 @@ use problem::Problem;
 pub struct Admin {
     door: Arc<Door>,
     metrics: PrometheusHandle,
+    jobs: Arc<jobs::Jobs>,
     token: Arc<Secret>,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Admin").field("door", &self.door).finish_non_exhaustive()
+        f.debug_struct("Admin")
+            .field("door", &self.door)
+            .finish_non_exhaustive()
     }
 }
 
 impl Admin {
-    pub fn new(door: Arc<Door>, metrics: PrometheusHandle, plan: &AdminPlan) -> Result<Self, crate::tls::Error> {
-        let tls = plan.tls.as_ref().map(|tls| crate::tls::server(tls, plan.client_ca.as_deref())).transpose()?;
-        Ok(Self { door, metrics, token: Arc::new(plan.token.clone()), tls })
+    pub fn new(
+        door: Arc<Door>,
+        metrics: PrometheusHandle,
+        plan: &AdminPlan,
+    ) -> Result<Self, crate::tls::Error> {
+        let tls = plan
+            .tls
+            .as_ref()
+            .map(|tls| crate::tls::server(tls, plan.client_ca.as_deref()))
+            .transpose()?;
+        Ok(Self {
+            door,
+            metrics,
+            jobs: Arc::default(),
+            token: Arc::new(plan.token.clone()),
+            tls,
+        })
     }
 
     fn router(self) -> Router {
@@ -59,6 +79,14 @@ impl Admin {
             .route("/v1/repositories/{repo}/freeze", post(lock::freeze))
             .route("/v1/repositories/{repo}/thaw", post(lock::thaw))
             .route("/v1/repositories/{repo}/adopt", post(lock::adopt))
+            .route(
+                "/v1/repositories/{repo}/snapshots",
+                get(contents::snapshots),
+            )
+            .route("/v1/repositories/{repo}/explain", get(contents::explain))
+            .route("/v1/repositories/{repo}/verify", post(contents::verify))
+            .route("/v1/repositories/{repo}/journal", get(journal::tail))
+            .route("/v1/jobs/{id}", get(jobs::one))
             .route("/v1/audit", get(audit::tail))
             .route("/v1/audit/verify", get(audit::verify))
             .layer(middleware::from_fn_with_state(self.clone(), authorise));
@@ -67,7 +95,9 @@ impl Admin {
             .route("/readyz", get(ready))
             .route("/v1/openapi.json", get(openapi))
             .merge(guarded)
-            .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
+            .fallback(|| async {
+                Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+            })
             .with_state(self)
     }
 }
@@ -80,29 +110,48 @@ pub async fn serve(admin: Admin, listener: TcpListener, stop: CancellationToken)
 
 /// A token in the query is not looked at: it would end in logs.
 async fn authorise(Shared(admin): Shared<Admin>, request: Request, next: Next) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
-    let right = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(admin.token.expose().as_bytes())));
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "));
+    let right = given
+        .is_some_and(|given| bool::from(given.as_bytes().ct_eq(admin.token.expose().as_bytes())));
     if right {
         return next.run(request).await;
     }
-    let problem = Problem::new(StatusCode::UNAUTHORIZED, "send the admin token as 'Authorization: Bearer …'");
+    let problem = Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "send the admin token as 'Authorization: Bearer …'",
+    );
     ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
 }
 
 async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     repositories::record(&admin.door).await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render())
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        admin.metrics.render(),
+    )
 }
 
 /// Ready = the state database answers.
 async fn ready(Shared(admin): Shared<Admin>) -> Result<&'static str, Problem> {
     tokio::time::timeout(Duration::from_secs(5), admin.door.state().uptime(0))
         .await
-        .map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the state database does not answer"))?
+        .map_err(|_| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the state database does not answer",
+            )
+        })?
         .map_err(|e| Problem::failed(&e))?;
     Ok("ready\n")
 }
 
 async fn openapi() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        include_str!("openapi.json"),
+    )
 }

@@ -21,14 +21,28 @@ pub async fn all(Shared(admin): Shared<Admin>) -> Result<Json<Value>, Problem> {
     Ok(Json(Value::Array(bodies)))
 }
 
-pub async fn one(Shared(admin): Shared<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
-    let open = admin.door.repositories().get(&Repository::new(name.as_str())).ok_or_else(|| Problem::no_repository(&name))?;
+pub async fn one(
+    Shared(admin): Shared<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let open = admin
+        .door
+        .repositories()
+        .get(&Repository::new(name.as_str()))
+        .ok_or_else(|| Problem::no_repository(&name))?;
     Ok(Json(body(&admin.door, open).await?))
 }
 
 async fn body(door: &Door, open: &OpenRepository) -> Result<Value, Problem> {
-    let usage = door.state().usage(open.id).await.map_err(|e| Problem::failed(&e))?;
-    let root = door.newest_root(open).await.map_err(|e| Problem::failed(&e))?;
+    let usage = door
+        .state()
+        .usage(open.id)
+        .await
+        .map_err(|e| Problem::failed(&e))?;
+    let root = door
+        .newest_root(open)
+        .await
+        .map_err(|e| Problem::failed(&e))?;
     Ok(json!({
         "name": open.name.as_str(),
         "bucket": open.plan.bucket.as_str(),
@@ -51,13 +65,19 @@ pub fn lock(row: &LockRow) -> Value {
     let (state, holder, epoch, next) = match &row.lock {
         Lock::Vacant { epoch } => ("vacant", None, epoch, None),
         Lock::Held { epoch, holder } => ("held", Some(holder), epoch, None),
-        Lock::Draining { epoch, holder, next } => ("draining", Some(holder), epoch, Some(next)),
+        Lock::Draining {
+            epoch,
+            holder,
+            next,
+        } => ("draining", Some(holder), epoch, Some(next)),
         Lock::Fenced { epoch, next, .. } => ("fenced", None, epoch, Some(next)),
         Lock::Frozen { epoch, .. } => ("frozen", None, epoch, None),
     };
     let why = match &row.lock {
         Lock::Frozen { reason, .. } => Some(reason.to_string()),
-        Lock::Vacant { .. } | Lock::Held { .. } | Lock::Draining { .. } | Lock::Fenced { .. } => row.reason.clone(),
+        Lock::Vacant { .. } | Lock::Held { .. } | Lock::Draining { .. } | Lock::Fenced { .. } => {
+            row.reason.clone()
+        }
     };
     json!({
         "state": state,
@@ -75,8 +95,12 @@ pub async fn record(door: &Door) {
         let name = open.name.as_str().to_owned();
         let row = open.gate.row();
         let (epoch, holder) = match &row.lock {
-            Lock::Held { epoch, holder } | Lock::Draining { epoch, holder, .. } => (epoch, Some(holder)),
-            Lock::Vacant { epoch } | Lock::Fenced { epoch, .. } | Lock::Frozen { epoch, .. } => (epoch, None),
+            Lock::Held { epoch, holder } | Lock::Draining { epoch, holder, .. } => {
+                (epoch, Some(holder))
+            }
+            Lock::Vacant { epoch } | Lock::Fenced { epoch, .. } | Lock::Frozen { epoch, .. } => {
+                (epoch, None)
+            }
         };
         metrics::gauge!(names::LOCK_EPOCH, "repository" => name.clone()).set(as_f64(epoch.0));
         for cluster in &open.plan.writers {
@@ -89,7 +113,10 @@ pub async fn record(door: &Door) {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its format")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float by its format"
+)]
 fn as_f64(value: u64) -> f64 {
     value as f64
 }

@@ -37,7 +37,10 @@ impl Failure {
 pub struct Client {
     base: String,
     token: Secret,
-    http: hyper_util::client::legacy::Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: hyper_util::client::legacy::Client<
+        hyper_rustls::HttpsConnector<HttpConnector>,
+        Full<Bytes>,
+    >,
 }
 
 impl Client {
@@ -46,13 +49,25 @@ impl Client {
             (Some(base), Some(file)) => (base.clone(), token(file)?),
             (base, file) => {
                 let plan = super::plan(global)?;
-                let scheme = if plan.admin.tls.is_some() { "https" } else { "http" };
-                let base = base.clone().unwrap_or_else(|| format!("{scheme}://{}", plan.admin.listen));
-                let token = file.as_ref().map_or_else(|| Ok(plan.admin.token), |file| token(file))?;
+                let scheme = if plan.admin.tls.is_some() {
+                    "https"
+                } else {
+                    "http"
+                };
+                let base = base
+                    .clone()
+                    .unwrap_or_else(|| format!("{scheme}://{}", plan.admin.listen));
+                let token = file
+                    .as_ref()
+                    .map_or_else(|| Ok(plan.admin.token), |file| token(file))?;
                 (base, token)
             }
         };
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), token, http: https()? })
+        Ok(Self {
+            base: base.trim_end_matches('/').to_owned(),
+            token,
+            http: https()?,
+        })
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -67,19 +82,34 @@ impl Client {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.token.expose()))
+            .header(
+                header::AUTHORIZATION,
+                format!("Bearer {}", self.token.expose()),
+            )
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|e| Failure::Refused(format!("'{}' is not an admin URL: {e}", self.base)))?;
-        let unreachable = |e: &dyn std::fmt::Display| Failure::Unreachable(format!("the gateway does not answer at {}: {e}", self.base));
-        let answer = tokio::time::timeout(TIMEOUT, self.http.request(request)).await.map_err(|e| unreachable(&e))?.map_err(|e| unreachable(&e))?;
+        let unreachable = |e: &dyn std::fmt::Display| {
+            Failure::Unreachable(format!("the gateway does not answer at {}: {e}", self.base))
+        };
+        let answer = tokio::time::timeout(TIMEOUT, self.http.request(request))
+            .await
+            .map_err(|e| unreachable(&e))?
+            .map_err(|e| unreachable(&e))?;
         let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|e| unreachable(&e))?.to_bytes();
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|e| unreachable(&e))?
+            .to_bytes();
         let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() {
             return Ok(value);
         }
-        let detail = value["detail"].as_str().map_or_else(|| format!("the gateway answered {status}"), str::to_owned);
+        let detail = value["detail"]
+            .as_str()
+            .map_or_else(|| format!("the gateway answered {status}"), str::to_owned);
         if status == StatusCode::BAD_GATEWAY || status == StatusCode::GATEWAY_TIMEOUT {
             return Err(Failure::Unreachable(detail));
         }
@@ -96,8 +126,20 @@ fn token(file: &std::path::Path) -> Result<Secret, Failure> {
     secret::read(file, "--token-file", file).map_err(|e| Failure::Refused(e.to_string()))
 }
 
-fn https() -> Result<hyper_util::client::legacy::Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>, Failure> {
-    let config = crate::tls::client(std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from).as_deref()).map_err(|e| Failure::Refused(e.to_string()))?;
-    let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
+fn https() -> Result<
+    hyper_util::client::legacy::Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>,
+    Failure,
+> {
+    let config = crate::tls::client(
+        std::env::var_os("SSL_CERT_FILE")
+            .map(std::path::PathBuf::from)
+            .as_deref(),
+    )
+    .map_err(|e| Failure::Refused(e.to_string()))?;
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_or_http()
+        .enable_http1()
+        .build();
     Ok(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector))
 }

@@ -10,6 +10,7 @@ use crate::config::{self, Lookup};
 
 mod client;
 mod config_check;
+mod contents;
 mod show;
 
 use client::{Client, Failure};
@@ -99,6 +100,19 @@ pub enum Command {
     },
     /// Scan a store that already holds a repository, then open it
     Adopt { repository: String },
+    /// What is in a repository, as the gateway reads it
+    Snapshots { repository: String },
+    /// What an object is, which snapshots need it, and what deleting it would be answered
+    Explain { repository: String, key: String },
+    /// Check every object of every snapshot: presence and size, with --deep the bytes
+    Verify {
+        repository: String,
+        #[arg(long)]
+        deep: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// The audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -141,24 +155,100 @@ pub async fn run(global: &Global, command: Command) -> ExitCode {
 async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve | Command::CheckConfig => config_check::run(global).await,
-        Command::Status { repository, watch } => show::status(&Client::new(global)?, global.json, repository.as_deref(), watch).await,
-        Command::Lock { repository, writer, reason, force, wait_mirror } => {
+        Command::Status { repository, watch } => {
+            show::status(
+                &Client::new(global)?,
+                global.json,
+                repository.as_deref(),
+                watch,
+            )
+            .await
+        }
+        Command::Lock {
+            repository,
+            writer,
+            reason,
+            force,
+            wait_mirror,
+        } => {
             let body = serde_json::json!({ "writer": writer, "reason": reason, "force": force, "wait_mirror": wait_mirror });
             move_lock(global, &repository, "lock", body).await
         }
-        Command::Unlock { repository, reason } => move_lock(global, &repository, "unlock", serde_json::json!({ "reason": reason })).await,
-        Command::Freeze { repository, reason } => move_lock(global, &repository, "freeze", serde_json::json!({ "reason": reason })).await,
-        Command::Thaw { repository, reason, recover } => {
-            move_lock(global, &repository, "thaw", serde_json::json!({ "reason": reason, "recover": recover })).await
+        Command::Unlock { repository, reason } => {
+            move_lock(
+                global,
+                &repository,
+                "unlock",
+                serde_json::json!({ "reason": reason }),
+            )
+            .await
         }
-        Command::Adopt { repository } => move_lock(global, &repository, "adopt", serde_json::Value::Null).await,
-        Command::Audit(Audit::Tail { limit }) => show::audit_tail(&Client::new(global)?, global.json, limit).await,
-        Command::Audit(Audit::Verify) => show::audit_verify(&Client::new(global)?, global.json).await,
+        Command::Freeze { repository, reason } => {
+            move_lock(
+                global,
+                &repository,
+                "freeze",
+                serde_json::json!({ "reason": reason }),
+            )
+            .await
+        }
+        Command::Thaw {
+            repository,
+            reason,
+            recover,
+        } => {
+            move_lock(
+                global,
+                &repository,
+                "thaw",
+                serde_json::json!({ "reason": reason, "recover": recover }),
+            )
+            .await
+        }
+        Command::Adopt { repository } => {
+            move_lock(global, &repository, "adopt", serde_json::Value::Null).await
+        }
+        Command::Snapshots { repository } => {
+            contents::snapshots(&Client::new(global)?, global.json, &repository).await
+        }
+        Command::Explain { repository, key } => {
+            contents::explain(&Client::new(global)?, &repository, &key).await
+        }
+        Command::Verify {
+            repository,
+            deep,
+            no_wait,
+        } => {
+            contents::verify(
+                &Client::new(global)?,
+                global.json,
+                &repository,
+                deep,
+                no_wait,
+            )
+            .await
+        }
+        Command::Audit(Audit::Tail { limit }) => {
+            show::audit_tail(&Client::new(global)?, global.json, limit).await
+        }
+        Command::Audit(Audit::Verify) => {
+            show::audit_verify(&Client::new(global)?, global.json).await
+        }
     }
 }
 
-async fn move_lock(global: &Global, repository: &str, verb: &str, body: serde_json::Value) -> Result<(), Failure> {
-    let answer = Client::new(global)?.post(&format!("/v1/repositories/{}/{verb}", client::segment(repository)), &body).await?;
+async fn move_lock(
+    global: &Global,
+    repository: &str,
+    verb: &str,
+    body: serde_json::Value,
+) -> Result<(), Failure> {
+    let answer = Client::new(global)?
+        .post(
+            &format!("/v1/repositories/{}/{verb}", client::segment(repository)),
+            &body,
+        )
+        .await?;
     show::lock(global.json, &answer);
     Ok(())
 }

@@ -7,10 +7,19 @@ use serde_json::Value;
 
 use super::client::{Client, Failure, segment};
 
-pub async fn status(client: &Client, json: bool, repository: Option<&str>, watch: bool) -> Result<(), Failure> {
+pub async fn status(
+    client: &Client,
+    json: bool,
+    repository: Option<&str>,
+    watch: bool,
+) -> Result<(), Failure> {
     loop {
         let answer = match repository {
-            Some(name) => client.get(&format!("/v1/repositories/{}", segment(name))).await?,
+            Some(name) => {
+                client
+                    .get(&format!("/v1/repositories/{}", segment(name)))
+                    .await?
+            }
             None => client.get("/v1/repositories").await?,
         };
         if json {
@@ -20,7 +29,10 @@ pub async fn status(client: &Client, json: bool, repository: Option<&str>, watch
                 print!("\x1b[2J\x1b[H");
             }
             let one = [answer.clone()];
-            println!("{}", status_table(answer.as_array().map_or(&one[..], Vec::as_slice)));
+            println!(
+                "{}",
+                status_table(answer.as_array().map_or(&one[..], Vec::as_slice))
+            );
         }
         if !watch {
             return Ok(());
@@ -30,7 +42,18 @@ pub async fn status(client: &Client, json: bool, repository: Option<&str>, watch
 }
 
 fn status_table(repositories: &[Value]) -> Table {
-    let mut table = table(&["REPOSITORY", "BUCKET/PATH", "STORE", "LOCK", "HOLDER", "EPOCH", "SINCE", "ROOT", "OBJECTS", "BYTES"]);
+    let mut table = table(&[
+        "REPOSITORY",
+        "BUCKET/PATH",
+        "STORE",
+        "LOCK",
+        "HOLDER",
+        "EPOCH",
+        "SINCE",
+        "ROOT",
+        "OBJECTS",
+        "BYTES",
+    ]);
     for r in repositories {
         let lock = &r["lock"];
         table.add_row([
@@ -57,7 +80,12 @@ pub fn lock(json: bool, answer: &Value) {
         println!("{answer:#}");
         return;
     }
-    println!("{}: {} (epoch {})", text(&answer["repository"]), describe(answer), text(&answer["epoch"]));
+    println!(
+        "{}: {} (epoch {})",
+        text(&answer["repository"]),
+        describe(answer),
+        text(&answer["epoch"])
+    );
     for step in answer["steps"].as_array().map_or(&[][..], Vec::as_slice) {
         println!("\n{}", text(step));
     }
@@ -78,7 +106,12 @@ pub async fn audit_tail(client: &Client, json: bool, limit: usize) -> Result<(),
         return Ok(());
     }
     let mut table = table(&["SEQ", "AT", "WHO", "WHAT", "REPOSITORY", "EPOCH", "DETAIL"]);
-    for record in answer.as_array().map_or(&[][..], Vec::as_slice).iter().rev() {
+    for record in answer
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+        .iter()
+        .rev()
+    {
         table.add_row([
             text(&record["sequence"]),
             text(&record["at"]),
@@ -104,16 +137,21 @@ pub async fn audit_verify(client: &Client, json: bool) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    Err(Failure::Refused(format!("the audit log was changed: the first bad record is {}", text(&answer["first_bad_sequence"]))))
+    Err(Failure::Refused(format!(
+        "the audit log was changed: the first bad record is {}",
+        text(&answer["first_bad_sequence"])
+    )))
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().copied());
+    table
+        .load_style(presets::NOTHING)
+        .set_header(header.iter().copied());
     table
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) => text.clone(),

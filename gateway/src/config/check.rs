@@ -94,14 +94,31 @@ pub const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
 /// `file` is named in errors; relative paths in it are relative to its folder.
 pub fn check(file: &Path, settings: Settings) -> Result<Plan, Error> {
-    let folder = file.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    let folder = file
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     let keys = keys(file, &folder, &settings.clusters)?;
-    let clusters: BTreeSet<Cluster> = settings.clusters.keys().map(|name| Cluster::new(name.as_str())).collect();
+    let clusters: BTreeSet<Cluster> = settings
+        .clusters
+        .keys()
+        .map(|name| Cluster::new(name.as_str()))
+        .collect();
     let stores = stores(file, &folder, settings.stores)?;
     let repositories = repositories(file, settings.repositories, &clusters, &stores)?;
     apart_in_their_stores(file, &repositories)?;
-    let layout = Layout::new(repositories.iter().map(|(name, r)| Configured { repository: name.clone(), bucket: r.bucket.clone(), base_path: r.base_path.clone() }))
-        .map_err(|e| Error::new(file, "repositories", e.to_string(), "give each repository a base_path of its own"))?;
+    let layout = Layout::new(repositories.iter().map(|(name, r)| Configured {
+        repository: name.clone(),
+        bucket: r.bucket.clone(),
+        base_path: r.base_path.clone(),
+    }))
+    .map_err(|e| {
+        Error::new(
+            file,
+            "repositories",
+            e.to_string(),
+            "give each repository a base_path of its own",
+        )
+    })?;
     Ok(Plan {
         source: Source::File(file.to_path_buf()),
         s3: s3(file, &folder, settings.s3)?,
@@ -115,14 +132,30 @@ pub fn check(file: &Path, settings: Settings) -> Result<Plan, Error> {
 }
 
 pub fn address(file: &Path, key: &str, text: &str) -> Result<SocketAddr, Error> {
-    text.parse().map_err(|_| Error::new(file, key, format!("'{text}' is not an address and port"), "write one such as 127.0.0.1:9000 or [::1]:9000"))
+    text.parse().map_err(|_| {
+        Error::new(
+            file,
+            key,
+            format!("'{text}' is not an address and port"),
+            "write one such as 127.0.0.1:9000 or [::1]:9000",
+        )
+    })
 }
 
 fn s3(file: &Path, folder: &Path, s3: settings::S3) -> Result<S3Plan, Error> {
     if let Some(domain) = &s3.domain {
-        let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let label = |l: &str| {
+            !l.is_empty()
+                && l.len() <= 63
+                && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
         if !domain.split('.').all(label) {
-            return Err(Error::new(file, "s3.domain", format!("'{domain}' is not a domain name"), "write one such as s3.backup.example"));
+            return Err(Error::new(
+                file,
+                "s3.domain",
+                format!("'{domain}' is not a domain name"),
+                "write one such as s3.backup.example",
+            ));
         }
     }
     Ok(S3Plan {
@@ -136,9 +169,17 @@ fn s3(file: &Path, folder: &Path, s3: settings::S3) -> Result<S3Plan, Error> {
 }
 
 fn tls(file: &Path, folder: &Path, key: &str, tls: settings::Tls) -> Result<settings::Tls, Error> {
-    let tls = settings::Tls { cert: folder.join(tls.cert), key: folder.join(tls.key) };
+    let tls = settings::Tls {
+        cert: folder.join(tls.cert),
+        key: folder.join(tls.key),
+    };
     if let Err(e) = std::fs::metadata(&tls.cert) {
-        return Err(Error::new(file, format!("{key}.cert"), format!("'{}' cannot be read ({e})", tls.cert.display()), "name a PEM file with the certificate chain"));
+        return Err(Error::new(
+            file,
+            format!("{key}.cert"),
+            format!("'{}' cannot be read ({e})", tls.cert.display()),
+            "name a PEM file with the certificate chain",
+        ));
     }
     secret::owned_by_us_alone(file, &format!("{key}.key"), &tls.key)?;
     Ok(tls)
@@ -146,16 +187,34 @@ fn tls(file: &Path, folder: &Path, key: &str, tls: settings::Tls) -> Result<sett
 
 fn admin(file: &Path, folder: &Path, admin: settings::Admin) -> Result<AdminPlan, Error> {
     let Some(token_file) = admin.token_file else {
-        return Err(Error::new(file, "admin.token_file", "is missing: there is no default token", "name a file with a random token of your own (mode 0600)"));
+        return Err(Error::new(
+            file,
+            "admin.token_file",
+            "is missing: there is no default token",
+            "name a file with a random token of your own (mode 0600)",
+        ));
     };
     let token_file = folder.join(token_file);
     let token = secret::read(file, "admin.token_file", &token_file)?;
     if token.expose().len() < 16 {
-        return Err(Error::new(file, "admin.token_file", "the token is shorter than 16 characters", "write a longer random one"));
+        return Err(Error::new(
+            file,
+            "admin.token_file",
+            "the token is shorter than 16 characters",
+            "write a longer random one",
+        ));
     }
-    let tls = admin.tls.map(|t| tls(file, folder, "admin.tls", t)).transpose()?;
+    let tls = admin
+        .tls
+        .map(|t| tls(file, folder, "admin.tls", t))
+        .transpose()?;
     if admin.client_ca.is_some() && tls.is_none() {
-        return Err(Error::new(file, "admin.client_ca", "needs admin.tls", "add tls = { cert = \"…\", key = \"…\" }"));
+        return Err(Error::new(
+            file,
+            "admin.client_ca",
+            "needs admin.tls",
+            "add tls = { cert = \"…\", key = \"…\" }",
+        ));
     }
     Ok(AdminPlan {
         listen: address(file, "admin.listen", &admin.listen)?,
@@ -168,67 +227,150 @@ fn admin(file: &Path, folder: &Path, admin: settings::Admin) -> Result<AdminPlan
 
 fn state(file: &Path, folder: &Path, url: &str) -> Result<PathBuf, Error> {
     match url.split_once(':') {
-        Some(("sqlite", path)) if !path.is_empty() => Ok(folder.join(path.trim_start_matches("//"))),
-        Some(("postgres" | "postgresql", _)) => {
-            Err(Error::new(file, "state.url", "PostgreSQL is not built yet", "use sqlite:FILE"))
+        Some(("sqlite", path)) if !path.is_empty() => {
+            Ok(folder.join(path.trim_start_matches("//")))
         }
-        Some(_) | None => Err(Error::new(file, "state.url", format!("'{url}' is not known"), "use sqlite:FILE")),
+        Some(("postgres" | "postgresql", _)) => Err(Error::new(
+            file,
+            "state.url",
+            "PostgreSQL is not built yet",
+            "use sqlite:FILE",
+        )),
+        Some(_) | None => Err(Error::new(
+            file,
+            "state.url",
+            format!("'{url}' is not known"),
+            "use sqlite:FILE",
+        )),
     }
 }
 
-fn keys(file: &Path, folder: &Path, clusters: &BTreeMap<String, settings::Cluster>) -> Result<HashMap<String, (Cluster, Secret)>, Error> {
+fn keys(
+    file: &Path,
+    folder: &Path,
+    clusters: &BTreeMap<String, settings::Cluster>,
+) -> Result<HashMap<String, (Cluster, Secret)>, Error> {
     let mut keys = HashMap::new();
     for (name, cluster) in clusters {
         let at = format!("clusters.{name}");
         plain_name(file, &at, name)?;
         for (n, pair) in cluster.keys.iter().enumerate() {
             let at = format!("{at}.keys[{n}]");
-            if pair.id.is_empty() || !pair.id.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b',') {
-                return Err(Error::new(file, format!("{at}.id"), "is empty or has characters that a signature cannot carry", "use letters and digits"));
+            if pair.id.is_empty()
+                || !pair
+                    .id
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() && b != b'/' && b != b',')
+            {
+                return Err(Error::new(
+                    file,
+                    format!("{at}.id"),
+                    "is empty or has characters that a signature cannot carry",
+                    "use letters and digits",
+                ));
             }
-            let secret = secret::read(file, &format!("{at}.secret_file"), &folder.join(&pair.secret_file))?;
-            if keys.insert(pair.id.clone(), (Cluster::new(name.as_str()), secret)).is_some() {
-                return Err(Error::new(file, format!("{at}.id"), format!("'{}' is used twice", pair.id), "each key belongs to one cluster"));
+            let secret = secret::read(
+                file,
+                &format!("{at}.secret_file"),
+                &folder.join(&pair.secret_file),
+            )?;
+            if keys
+                .insert(pair.id.clone(), (Cluster::new(name.as_str()), secret))
+                .is_some()
+            {
+                return Err(Error::new(
+                    file,
+                    format!("{at}.id"),
+                    format!("'{}' is used twice", pair.id),
+                    "each key belongs to one cluster",
+                ));
             }
         }
     }
     Ok(keys)
 }
 
-fn stores(file: &Path, folder: &Path, stores: BTreeMap<String, settings::Store>) -> Result<BTreeMap<StoreName, StorePlan>, Error> {
+fn stores(
+    file: &Path,
+    folder: &Path,
+    stores: BTreeMap<String, settings::Store>,
+) -> Result<BTreeMap<StoreName, StorePlan>, Error> {
     let mut planned = BTreeMap::new();
     for (name, store) in stores {
         let at = format!("stores.{name}");
         plain_name(file, &at, &name)?;
         let single_gateway = store.single_gateway;
         let url = store_url(file, folder, &at, store)?;
-        planned.insert(StoreName::new(name), StorePlan { url, single_gateway });
+        planned.insert(
+            StoreName::new(name),
+            StorePlan {
+                url,
+                single_gateway,
+            },
+        );
     }
     Ok(planned)
 }
 
-fn store_url(file: &Path, folder: &Path, at: &str, store: settings::Store) -> Result<StoreUrl, Error> {
+fn store_url(
+    file: &Path,
+    folder: &Path,
+    at: &str,
+    store: settings::Store,
+) -> Result<StoreUrl, Error> {
     let key = format!("{at}.url");
     let url = store.url.clone();
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(Error::new(file, key, format!("'{url}' is not a URL"), "use file:///path or s3://bucket/prefix"));
+        return Err(Error::new(
+            file,
+            key,
+            format!("'{url}' is not a URL"),
+            "use file:///path or s3://bucket/prefix",
+        ));
     };
     match scheme {
-        "file" if rest.is_empty() => Err(Error::new(file, key, "names no directory", "use file:///path")),
+        "file" if rest.is_empty() => Err(Error::new(
+            file,
+            key,
+            "names no directory",
+            "use file:///path",
+        )),
         "file" => Ok(StoreUrl::Directory(folder.join(rest))),
         "s3" => s3_settings(file, folder, at, store).map(|s| StoreUrl::S3(Box::new(s))),
-        "az" | "gs" | "hdfs" => Err(Error::new(file, key, format!("{scheme}:// stores are not built yet"), "use file:///path or s3://bucket/prefix")),
-        other => Err(Error::new(file, key, format!("'{other}' is not a known kind of store"), "use file:///path or s3://bucket/prefix")),
+        "az" | "gs" | "hdfs" => Err(Error::new(
+            file,
+            key,
+            format!("{scheme}:// stores are not built yet"),
+            "use file:///path or s3://bucket/prefix",
+        )),
+        other => Err(Error::new(
+            file,
+            key,
+            format!("'{other}' is not a known kind of store"),
+            "use file:///path or s3://bucket/prefix",
+        )),
     }
 }
 
 /// The store's own settings; whatever else is wrong with them it says itself when it is opened.
-fn s3_settings(file: &Path, folder: &Path, at: &str, store: settings::Store) -> Result<s3::Settings, Error> {
+fn s3_settings(
+    file: &Path,
+    folder: &Path,
+    at: &str,
+    store: settings::Store,
+) -> Result<s3::Settings, Error> {
     let credentials = match store.credentials {
         Some(pair) => {
             let secret_file = folder.join(pair.secret_file);
-            secret::owned_by_us_alone(file, &format!("{at}.credentials.secret_file"), &secret_file)?;
-            Some(s3::CredentialSettings { id: pair.id, secret_file })
+            secret::owned_by_us_alone(
+                file,
+                &format!("{at}.credentials.secret_file"),
+                &secret_file,
+            )?;
+            Some(s3::CredentialSettings {
+                id: pair.id,
+                secret_file,
+            })
         }
         None => None,
     };
@@ -272,29 +414,65 @@ fn repository(
     bucket_name(file, at, &repository.bucket)?;
     let store = StoreName::new(repository.store.as_str());
     if !stores.contains_key(&store) {
-        return Err(Error::new(file, format!("{at}.store"), format!("there is no store '{store}'"), format!("add [stores.{store}]")));
+        return Err(Error::new(
+            file,
+            format!("{at}.store"),
+            format!("there is no store '{store}'"),
+            format!("add [stores.{store}]"),
+        ));
     }
     if let Some(mirror) = repository.mirrors.first() {
         let asked = (&mirror.store, &mirror.mode, &mirror.bandwidth);
-        return Err(Error::new(file, format!("{at}.mirrors"), format!("mirrors are not built yet (asked for {asked:?})"), "remove the setting"));
+        return Err(Error::new(
+            file,
+            format!("{at}.mirrors"),
+            format!("mirrors are not built yet (asked for {asked:?})"),
+            "remove the setting",
+        ));
     }
     let base_path = repository.base_path.trim_matches('/').to_owned();
-    if base_path.split('/').any(|s| s.is_empty() && !base_path.is_empty() || s == "." || s == "..") || base_path.starts_with(".snapgate") {
-        return Err(Error::new(file, format!("{at}.base_path"), format!("'{base_path}' has an empty, '.' or '..' segment or a reserved name"), "choose another path"));
+    if base_path
+        .split('/')
+        .any(|s| s.is_empty() && !base_path.is_empty() || s == "." || s == "..")
+        || base_path.starts_with(".snapgate")
+    {
+        return Err(Error::new(
+            file,
+            format!("{at}.base_path"),
+            format!("'{base_path}' has an empty, '.' or '..' segment or a reserved name"),
+            "choose another path",
+        ));
     }
     let retention = match &repository.delete_retention {
-        Some(text) => units::duration(text).map_err(|e| Error::new(file, format!("{at}.delete_retention"), e, "write one such as 7d"))?,
+        Some(text) => units::duration(text).map_err(|e| {
+            Error::new(
+                file,
+                format!("{at}.delete_retention"),
+                e,
+                "write one such as 7d",
+            )
+        })?,
         None => DEFAULT_RETENTION,
     };
     Ok(RepositoryPlan {
         bucket: Bucket::new(repository.bucket),
         base_path,
         store,
-        writers: members(file, &format!("{at}.writers"), &repository.writers, clusters)?,
+        writers: members(
+            file,
+            &format!("{at}.writers"),
+            &repository.writers,
+            clusters,
+        )?,
         readers: if repository.readers.iter().any(|r| r == "*") {
             Readers::Everyone
         } else {
-            Readers::These(members(file, &format!("{at}.readers"), &repository.readers, clusters)?)
+            Readers::These(members(
+                file,
+                &format!("{at}.readers"),
+                &repository.readers,
+                clusters,
+            )?)
         },
         mode: match repository.lock {
             LockMode::Auto => Mode::Auto,
@@ -304,7 +482,12 @@ fn repository(
     })
 }
 
-fn members(file: &Path, key: &str, names: &[String], clusters: &BTreeSet<Cluster>) -> Result<BTreeSet<Cluster>, Error> {
+fn members(
+    file: &Path,
+    key: &str,
+    names: &[String],
+    clusters: &BTreeSet<Cluster>,
+) -> Result<BTreeSet<Cluster>, Error> {
     names
         .iter()
         .map(|name| {
@@ -312,24 +495,39 @@ fn members(file: &Path, key: &str, names: &[String], clusters: &BTreeSet<Cluster
             if clusters.contains(&cluster) {
                 Ok(cluster)
             } else {
-                Err(Error::new(file, key, format!("there is no cluster '{name}'"), format!("add [clusters.{name}]")))
+                Err(Error::new(
+                    file,
+                    key,
+                    format!("there is no cluster '{name}'"),
+                    format!("add [clusters.{name}]"),
+                ))
             }
         })
         .collect()
 }
 
 /// Names in a store are the clients' keys without the bucket: two repositories of one store must not share any.
-fn apart_in_their_stores(file: &Path, repositories: &BTreeMap<Repository, RepositoryPlan>) -> Result<(), Error> {
+fn apart_in_their_stores(
+    file: &Path,
+    repositories: &BTreeMap<Repository, RepositoryPlan>,
+) -> Result<(), Error> {
     let mut seen: BTreeMap<(&StoreName, &str), (&Repository, &Bucket)> = BTreeMap::new();
     for (name, plan) in repositories {
         let place = (&plan.store, plan.base_path.as_str());
         for ((store, path), (other, bucket)) in &seen {
-            let nested = |outer: &str, inner: &str| outer.is_empty() || inner == outer || inner.starts_with(&format!("{outer}/"));
-            if *store == place.0 && **bucket != plan.bucket && (nested(path, place.1) || nested(place.1, path)) {
+            let nested = |outer: &str, inner: &str| {
+                outer.is_empty() || inner == outer || inner.starts_with(&format!("{outer}/"))
+            };
+            if *store == place.0
+                && **bucket != plan.bucket
+                && (nested(path, place.1) || nested(place.1, path))
+            {
                 return Err(Error::new(
                     file,
                     format!("repositories.{name}.base_path"),
-                    format!("repository '{other}' of another bucket uses the same names in store '{store}'"),
+                    format!(
+                        "repository '{other}' of another bucket uses the same names in store '{store}'"
+                    ),
                     "give one of them another base_path or a store of its own",
                 ));
             }
@@ -340,16 +538,27 @@ fn apart_in_their_stores(file: &Path, repositories: &BTreeMap<Repository, Reposi
 }
 
 fn plain_name(file: &Path, key: &str, name: &str) -> Result<(), Error> {
-    let fits = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    let fits = !name.is_empty()
+        && name.len() <= 64
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if fits && !name.starts_with('.') {
         return Ok(());
     }
-    Err(Error::new(file, key, "the name has characters other than letters, digits, '-', '_' and '.'", "choose another name"))
+    Err(Error::new(
+        file,
+        key,
+        "the name has characters other than letters, digits, '-', '_' and '.'",
+        "choose another name",
+    ))
 }
 
 fn bucket_name(file: &Path, at: &str, name: &str) -> Result<(), Error> {
     let fits = (3..=63).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.ends_with(|c: char| c.is_ascii_alphanumeric())
         && !name.contains("..")
@@ -357,5 +566,10 @@ fn bucket_name(file: &Path, at: &str, name: &str) -> Result<(), Error> {
     if fits {
         return Ok(());
     }
-    Err(Error::new(file, format!("{at}.bucket"), format!("'{name}' is not a bucket name"), "use 3 to 63 lower-case letters, digits, '-' and '.'"))
+    Err(Error::new(
+        file,
+        format!("{at}.bucket"),
+        format!("'{name}' is not a bucket name"),
+        "use 3 to 63 lower-case letters, digits, '-' and '.'",
+    ))
 }

@@ -13,7 +13,9 @@ use policies::key::{Configured, Layout};
 use policies::lock::Mode;
 use serde::{Deserialize, Serialize};
 
-use super::check::{AdminPlan, DEFAULT_RETENTION, Plan, Readers, RepositoryPlan, S3Plan, StorePlan, StoreUrl};
+use super::check::{
+    AdminPlan, DEFAULT_RETENTION, Plan, Readers, RepositoryPlan, S3Plan, StorePlan, StoreUrl,
+};
 use super::{Error, Secret, Source, secret};
 use crate::frontend::limits::Limits;
 
@@ -31,12 +33,24 @@ struct KeyPair {
 /// Makes or finds the directory with its keys and token, and plans the gateway on it.
 pub fn plan(data: &Path) -> Result<Plan, Error> {
     let data = &absolute(data)?;
-    let made = |e: &std::io::Error| Error::new(data, "SNAPGATE_DATA", format!("cannot be made or used ({e})"), "name a directory that this user may write");
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|e| made(&e))?;
+    let made = |e: &std::io::Error| {
+        Error::new(
+            data,
+            "SNAPGATE_DATA",
+            format!("cannot be made or used ({e})"),
+            "name a directory that this user may write",
+        )
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(|e| made(&e))?;
     let pairs = credentials(data)?;
     let token_file = data.join("admin-token");
     if !token_file.exists() {
-        secret::write_new(&token_file, &format!("{}\n", secret::generate(40))).map_err(|e| made(&e))?;
+        secret::write_new(&token_file, &format!("{}\n", secret::generate(40)))
+            .map_err(|e| made(&e))?;
     }
     let store = StoreName::new("local");
     let repository = Repository::new(REPOSITORY);
@@ -63,9 +77,26 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
             .into_iter()
             .map(|(cluster, pair)| (pair.id, (Cluster::new(cluster), Secret::new(pair.secret))))
             .collect::<HashMap<_, _>>(),
-        stores: BTreeMap::from([(store.clone(), StorePlan { url: StoreUrl::Directory(data.join("stores/local")), single_gateway: false })]),
-        layout: Layout::new([Configured { repository: repository.clone(), bucket: bucket.clone(), base_path: String::new() }])
-            .map_err(|e| Error::new(data, "repositories", e.to_string(), "report this as a defect"))?,
+        stores: BTreeMap::from([(
+            store.clone(),
+            StorePlan {
+                url: StoreUrl::Directory(data.join("stores/local")),
+                single_gateway: false,
+            },
+        )]),
+        layout: Layout::new([Configured {
+            repository: repository.clone(),
+            bucket: bucket.clone(),
+            base_path: String::new(),
+        }])
+        .map_err(|e| {
+            Error::new(
+                data,
+                "repositories",
+                e.to_string(),
+                "report this as a defect",
+            )
+        })?,
         repositories: BTreeMap::from([(
             repository,
             RepositoryPlan {
@@ -83,7 +114,10 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
 
 /// The embedded default is for this machine alone: its keys were made by a program, not by a person.
 pub fn only_loopback(plan: &Plan) -> Result<(), Error> {
-    for (flag, listen) in [("--s3-listen", plan.s3.listen), ("--admin-listen", plan.admin.listen)] {
+    for (flag, listen) in [
+        ("--s3-listen", plan.s3.listen),
+        ("--admin-listen", plan.admin.listen),
+    ] {
         if !listen.ip().is_loopback() {
             return Err(Error::new(
                 Path::new("embedded default"),
@@ -99,7 +133,11 @@ pub fn only_loopback(plan: &Plan) -> Result<(), Error> {
 /// How a cluster registers the repository, ready to paste.
 #[must_use]
 pub fn registration(plan: &Plan, s3: SocketAddr) -> String {
-    let mut keys: Vec<_> = plan.keys.iter().map(|(id, (cluster, secret))| (cluster.clone(), id, secret)).collect();
+    let mut keys: Vec<_> = plan
+        .keys
+        .iter()
+        .map(|(id, (cluster, secret))| (cluster.clone(), id, secret))
+        .collect();
     keys.sort_by(|a, b| a.0.cmp(&b.0));
     let Some((cluster, id, secret)) = keys.first() else {
         return String::new();
@@ -130,7 +168,14 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 fn absolute(data: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(data).map_err(|e| Error::new(data, "SNAPGATE_DATA", format!("is not a path ({e})"), "name a directory"))
+    std::path::absolute(data).map_err(|e| {
+        Error::new(
+            data,
+            "SNAPGATE_DATA",
+            format!("is not a path ({e})"),
+            "name a directory",
+        )
+    })
 }
 
 fn credentials(data: &Path) -> Result<BTreeMap<String, KeyPair>, Error> {
@@ -138,12 +183,41 @@ fn credentials(data: &Path) -> Result<BTreeMap<String, KeyPair>, Error> {
     if !file.exists() {
         let made: BTreeMap<&str, KeyPair> = WRITERS
             .into_iter()
-            .map(|cluster| (cluster, KeyPair { id: format!("SG{}", secret::generate(18).to_ascii_uppercase()), secret: secret::generate(40) }))
+            .map(|cluster| {
+                (
+                    cluster,
+                    KeyPair {
+                        id: format!("SG{}", secret::generate(18).to_ascii_uppercase()),
+                        secret: secret::generate(40),
+                    },
+                )
+            })
             .collect();
         let text = toml::to_string(&made).expect("two strings per table are always TOML");
-        secret::write_new(&file, &text).map_err(|e| Error::new(&file, "file", format!("cannot be written ({e})"), "make the directory writable"))?;
+        secret::write_new(&file, &text).map_err(|e| {
+            Error::new(
+                &file,
+                "file",
+                format!("cannot be written ({e})"),
+                "make the directory writable",
+            )
+        })?;
     }
     secret::owned_by_us_alone(&file, "file", &file)?;
-    let text = std::fs::read_to_string(&file).map_err(|e| Error::new(&file, "file", format!("cannot be read ({e})"), "restore it, or delete it to make new keys"))?;
-    toml::from_str(&text).map_err(|e| Error::new(&file, "syntax", e.message(), "restore it, or delete it to make new keys"))
+    let text = std::fs::read_to_string(&file).map_err(|e| {
+        Error::new(
+            &file,
+            "file",
+            format!("cannot be read ({e})"),
+            "restore it, or delete it to make new keys",
+        )
+    })?;
+    toml::from_str(&text).map_err(|e| {
+        Error::new(
+            &file,
+            "syntax",
+            e.message(),
+            "restore it, or delete it to make new keys",
+        )
+    })
 }

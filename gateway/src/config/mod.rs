@@ -34,8 +34,18 @@ pub struct Error {
 }
 
 impl Error {
-    fn new(file: &Path, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { file: file.display().to_string(), key: key.into(), problem: problem.into(), remedy: remedy.into() }
+    fn new(
+        file: &Path,
+        key: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            file: file.display().to_string(),
+            key: key.into(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
     }
 }
 
@@ -58,7 +68,12 @@ pub fn find(lookup: &Lookup) -> Source {
     if local.exists() {
         return Source::File(local);
     }
-    Source::Embedded(lookup.data.clone().unwrap_or_else(|| PathBuf::from("snapgate-data")))
+    Source::Embedded(
+        lookup
+            .data
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("snapgate-data")),
+    )
 }
 
 /// Reads and checks; nothing is created except the embedded default's own files.
@@ -67,10 +82,20 @@ pub fn load(lookup: &Lookup) -> Result<Plan, Error> {
     let mut plan = match &source {
         Source::File(file) => {
             let text = std::fs::read_to_string(file).map_err(|e| {
-                Error::new(file, "file", format!("cannot be read ({e})"), "name an existing file with --config or $SNAPGATE_CONFIG")
+                Error::new(
+                    file,
+                    "file",
+                    format!("cannot be read ({e})"),
+                    "name an existing file with --config or $SNAPGATE_CONFIG",
+                )
             })?;
             let settings: settings::Settings = toml::from_str(&text).map_err(|e| {
-                Error::new(file, "syntax", e.message().to_owned() + &location(&text, e.span()), "see the configuration reference in README.md")
+                Error::new(
+                    file,
+                    "syntax",
+                    e.message().to_owned() + &location(&text, e.span()),
+                    "see the configuration reference in README.md",
+                )
             })?;
             check::check(file, settings)?
         }

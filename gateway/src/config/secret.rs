@@ -35,22 +35,48 @@ pub fn read(config: &Path, key: &str, file: &Path) -> Result<Secret, Error> {
     owned_by_us_alone(config, key, file)?;
     let text = std::fs::read_to_string(file)
         .map(Zeroizing::new)
-        .map_err(|e| Error::new(config, key, format!("'{}' cannot be read ({e})", file.display()), "create it with the secret on one line"))?;
+        .map_err(|e| {
+            Error::new(
+                config,
+                key,
+                format!("'{}' cannot be read ({e})", file.display()),
+                "create it with the secret on one line",
+            )
+        })?;
     let line = text.trim_end_matches(['\n', '\r']);
     if line.is_empty() || line.contains('\n') {
-        return Err(Error::new(config, key, format!("'{}' must hold one line", file.display()), "write the secret alone into it"));
+        return Err(Error::new(
+            config,
+            key,
+            format!("'{}' must hold one line", file.display()),
+            "write the secret alone into it",
+        ));
     }
     Ok(Secret::new(line.to_owned()))
 }
 
 pub fn owned_by_us_alone(config: &Path, key: &str, file: &Path) -> Result<(), Error> {
-    let about = |e: &std::io::Error| Error::new(config, key, format!("'{}' cannot be read ({e})", file.display()), "create it with mode 0600");
-    let mode = std::fs::metadata(file).map_err(|e| about(&e))?.permissions().mode();
+    let about = |e: &std::io::Error| {
+        Error::new(
+            config,
+            key,
+            format!("'{}' cannot be read ({e})", file.display()),
+            "create it with mode 0600",
+        )
+    };
+    let mode = std::fs::metadata(file)
+        .map_err(|e| about(&e))?
+        .permissions()
+        .mode();
     if mode & 0o077 != 0 {
         return Err(Error::new(
             config,
             key,
-            format!("'{}' can be read by others (mode {:04o})", file.display(), mode & 0o7777),
+            format!(
+                "'{}' can be read by others (mode {:04o})",
+                file.display(),
+                mode & 0o7777
+            ),
             format!("chmod 600 '{}'", file.display()),
         ));
     }
@@ -63,14 +89,20 @@ pub fn generate(length: usize) -> String {
     use rand::RngExt;
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut rng = rand::rng();
-    (0..length).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
+    (0..length)
+        .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
+        .collect()
 }
 
 /// Writes a new file with mode 0600 from its first byte on, durably; fails if it exists.
 pub fn write_new(file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    let mut out = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
     out.write_all(text.as_bytes())?;
     out.sync_all()
 }

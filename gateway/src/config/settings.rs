@@ -53,7 +53,12 @@ pub struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9001".into(), token_file: None, client_ca: None, tls: None }
+        Self {
+            listen: "127.0.0.1:9001".into(),
+            token_file: None,
+            client_ca: None,
+            tls: None,
+        }
     }
 }
 
@@ -72,7 +77,9 @@ pub struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { url: "sqlite:snapgate.db".into() }
+        Self {
+            url: "sqlite:snapgate.db".into(),
+        }
     }
 }
 

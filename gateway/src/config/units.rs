@@ -7,9 +7,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| format!("'{text}' is not a duration"))?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("'{text}' is not a duration"))?;
     let millis = match unit {
         "ms" => Some(1),
         "s" => Some(1_000),
@@ -19,8 +23,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "w" => Some(604_800_000),
         _other => None,
     };
-    let factor: u64 = millis.ok_or_else(|| format!("'{text}' has no unit of ms, s, m, h, d or w"))?;
-    number.checked_mul(factor).map(Duration::from_millis).ok_or_else(|| format!("'{text}' is too long"))
+    let factor: u64 =
+        millis.ok_or_else(|| format!("'{text}' has no unit of ms, s, m, h, d or w"))?;
+    number
+        .checked_mul(factor)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("'{text}' is too long"))
 }
 
 #[cfg(test)]
@@ -32,7 +40,15 @@ mod tests {
         assert_eq!(duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
-        for wrong in ["", "7", "d", "-1d", "1.5h", "99999999999999999w", "7 parsecs"] {
+        for wrong in [
+            "",
+            "7",
+            "d",
+            "-1d",
+            "1.5h",
+            "99999999999999999w",
+            "7 parsecs",
+        ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,73 +1,108 @@
-//! The content hash of the catalog: BLAKE3 of the bytes, or, for an object made of parts, BLAKE3 of the parts'
-//! BLAKE3s in order. Both can be computed from the bytes alone, given the sizes of the parts.
+//! The catalog's hash of content that is read back: of all of it, or of the hashes of its parts.
 
 use std::collections::VecDeque;
 
+/// BLAKE3 of the content; where part sizes were given, BLAKE3 over the BLAKE3 of each part, as the parts of
+/// a multipart upload are hashed while nobody knows yet what object they become.
 #[derive(Debug)]
 pub struct Whole {
-    parts: VecDeque<u64>,
-    of_parts: Option<blake3::Hasher>,
-    current: blake3::Hasher,
+    content: blake3::Hasher,
+    parts: Option<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    hashes: blake3::Hasher,
+    /// Bytes missing from the part under way.
     left: u64,
+    rest: VecDeque<u64>,
 }
 
 impl Whole {
-    /// No sizes: the object was written in one piece.
+    /// No part sizes: the content is hashed as a whole.
     pub fn of_parts(sizes: impl IntoIterator<Item = u64>) -> Self {
-        let mut parts: VecDeque<u64> = sizes.into_iter().collect();
-        let first = parts.pop_front();
-        Self { parts, of_parts: first.map(|_| blake3::Hasher::new()), current: blake3::Hasher::new(), left: first.unwrap_or(u64::MAX) }
+        let mut rest: VecDeque<u64> = sizes.into_iter().collect();
+        let parts = rest.pop_front().map(|left| Parts {
+            hashes: blake3::Hasher::new(),
+            left,
+            rest,
+        });
+        Self {
+            content: blake3::Hasher::new(),
+            parts,
+        }
     }
 
+    /// Bytes beyond the last part make the hash another one: they belong to an unannounced part.
     pub fn update(&mut self, mut bytes: &[u8]) {
-        while self.left < bytes.len() as u64 {
-            let (now, later) = bytes.split_at(usize::try_from(self.left).unwrap_or(bytes.len()));
-            self.current.update(now);
-            self.end_part();
-            bytes = later;
+        while let Some(parts) = &mut self.parts
+            && bytes.len() as u64 >= parts.left
+            && (parts.left > 0 || !parts.rest.is_empty())
+        {
+            let (part, behind) =
+                bytes.split_at(usize::try_from(parts.left).expect("at most the slice's length"));
+            self.content.update(part);
+            bytes = behind;
+            let Some(next) = parts.rest.pop_front() else {
+                parts.left = 0;
+                break;
+            };
+            parts.hashes.update(self.content.finalize().as_bytes());
+            self.content.reset();
+            parts.left = next;
         }
-        self.current.update(bytes);
-        self.left -= bytes.len() as u64;
+        self.content.update(bytes);
+        if let Some(parts) = &mut self.parts {
+            parts.left = parts.left.saturating_sub(bytes.len() as u64);
+        }
     }
 
     #[must_use]
     pub fn finish(mut self) -> [u8; 32] {
-        match self.of_parts.take() {
-            None => *self.current.finalize().as_bytes(),
-            Some(mut whole) => {
-                whole.update(self.current.finalize().as_bytes());
-                *whole.finalize().as_bytes()
+        self.update(&[]);
+        match self.parts {
+            None => self.content.finalize().into(),
+            Some(mut parts) => {
+                parts.hashes.update(self.content.finalize().as_bytes());
+                parts.hashes.finalize().into()
             }
         }
-    }
-
-    fn end_part(&mut self) {
-        let part = std::mem::take(&mut self.current);
-        if let Some(whole) = &mut self.of_parts {
-            whole.update(part.finalize().as_bytes());
-        }
-        self.left = self.parts.pop_front().unwrap_or(u64::MAX);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    proptest! {
+        #[test]
+        fn parts_are_hashed_one_by_one(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
+            step in 1_usize..50,
+        ) {
+            let content = parts.concat();
+            let mut whole = Whole::of_parts(parts.iter().map(|part| part.len() as u64));
+            content.chunks(step).for_each(|chunk| whole.update(chunk));
+            let expected = if parts.is_empty() {
+                blake3::hash(&content)
+            } else {
+                let hashes: Vec<u8> = parts.iter().flat_map(|part| *blake3::hash(part).as_bytes()).collect();
+                blake3::hash(&hashes)
+            };
+            prop_assert_eq!(whole.finish(), *expected.as_bytes());
+        }
+    }
+
     #[test]
-    fn an_object_of_parts_hashes_as_its_parts_do() {
-        let bytes: Vec<u8> = (0..1000_u32).map(|n| n.to_le_bytes()[0]).collect();
-        let mut parts = blake3::Hasher::new();
-        for part in [&bytes[..300], &bytes[300..300], &bytes[300..999], &bytes[999..]] {
-            parts.update(blake3::hash(part).as_bytes());
-        }
-        for step in [1, 7, 300, 1000] {
-            let mut whole = Whole::of_parts([300, 0, 699, 1]);
-            bytes.chunks(step).for_each(|chunk| whole.update(chunk));
-            assert_eq!(whole.finish(), *parts.clone().finalize().as_bytes(), "in steps of {step}");
-        }
-        let mut plain = Whole::of_parts([]);
-        plain.update(&bytes);
-        assert_eq!(plain.finish(), *blake3::hash(&bytes).as_bytes());
+    fn content_longer_or_shorter_than_its_parts_has_another_hash() {
+        let of = |content: &[u8]| {
+            let mut whole = Whole::of_parts([2, 2]);
+            whole.update(content);
+            whole.finish()
+        };
+        assert_ne!(of(b"abcd"), of(b"abcde"));
+        assert_ne!(of(b"abcd"), of(b"abc"));
     }
 }

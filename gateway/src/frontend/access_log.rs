@@ -44,6 +44,7 @@ impl Entry {
             request_id = %self.id,
             operation,
             method = %self.method,
+            access_key = %context.map_or("", |c| &*c.checked.access_key).escape_debug(),
             cluster = cluster.as_ref().map_or("", |c| c.as_str()),
             repository = self.repository.as_ref().map_or("", |r| r.as_str()),
             bucket = %bucket.escape_debug(),
@@ -69,7 +70,11 @@ impl Entry {
             metrics::counter!(names::BYTES, "direction" => "out").increment(bytes_out);
         }
         if let Some(reason) = self.context.as_deref().and_then(Context::refusal) {
-            let repository = self.repository.as_ref().map_or("", |r| r.as_str()).to_owned();
+            let repository = self
+                .repository
+                .as_ref()
+                .map_or("", |r| r.as_str())
+                .to_owned();
             metrics::counter!(names::DENIED, "repository" => repository, "reason" => reason)
                 .increment(1);
         }

@@ -77,19 +77,6 @@ impl Answer {
         Self::new(StatusCode::FORBIDDEN, "AccessDenied", message)
     }
 
-    /// As S3 writes an error that it raised itself.
-    #[must_use]
-    pub fn from_s3(error: &S3Error) -> Self {
-        let status = error
-            .status_code()
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self::told(
-            status,
-            error.code().as_str().to_owned(),
-            error.message().unwrap_or_default().to_owned(),
-        )
-    }
-
     /// Code and message as read from an answer that the protocol library wrote.
     #[must_use]
     pub fn told(status: StatusCode, code: String, message: String) -> Self {
@@ -108,8 +95,8 @@ impl Answer {
     /// The error as the protocol library carries it from an operation to [`super::service`].
     #[must_use]
     pub fn to_s3(&self) -> S3Error {
-        let code = S3ErrorCode::from_bytes(self.code.as_bytes())
-            .unwrap_or(S3ErrorCode::InternalError);
+        let code =
+            S3ErrorCode::from_bytes(self.code.as_bytes()).unwrap_or(S3ErrorCode::InternalError);
         let mut error = S3Error::with_message(code, self.message.clone());
         error.set_status_code(self.status);
         error
@@ -250,7 +237,7 @@ impl From<&Refusal> for Answer {
             | Refusal::Reserved
             | Refusal::PresignedCommit { .. }
             | Refusal::ForeignUpload { .. }
-            | Refusal::Guard(_) => Self::access_denied(refusal.to_string()),
+            | Refusal::Guard { .. } => Self::access_denied(refusal.to_string()),
         }
     }
 }

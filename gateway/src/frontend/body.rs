@@ -18,9 +18,7 @@ use crate::repository::{Body, BodyError, Expected};
 pub fn body(blob: StreamingBlob, upload: &Upload, trailing: Option<TrailingHeaders>) -> Body {
     let announced = upload.announced;
     Body {
-        bytes: blob
-            .map(|item| item.map_err(|e| meaning(&*e)))
-            .boxed(),
+        bytes: blob.map(|item| item.map_err(|e| meaning(&*e))).boxed(),
         size: upload.size,
         trailer: match trailing {
             Some(headers) => Some(Box::new(move || read_trailer(announced, &headers))),
@@ -28,7 +26,8 @@ pub fn body(blob: StreamingBlob, upload: &Upload, trailing: Option<TrailingHeade
         },
         md5: upload.md5,
         expected: upload.expected.iter().cloned().collect(),
-        compute: upload.compute,
+        // A trailer's value comes last; its algorithm must run from the first byte.
+        compute: upload.announced.or(upload.compute),
     }
 }
 
@@ -41,7 +40,9 @@ fn read_trailer(
         return if headers.is_empty() {
             Ok(Vec::new())
         } else {
-            Err(BodyError::Malformed("a trailer came that was not announced"))
+            Err(BodyError::Malformed(
+                "a trailer came that was not announced",
+            ))
         };
     };
     if headers.len() > 1 {
@@ -54,7 +55,9 @@ fn read_trailer(
         .next()
         .ok_or(BodyError::Malformed("the announced trailer did not come"))?;
     if name.as_str().strip_prefix("x-amz-checksum-") != Some(algorithm.name()) {
-        return Err(BodyError::Malformed("a trailer came that was not announced"));
+        return Err(BodyError::Malformed(
+            "a trailer came that was not announced",
+        ));
     }
     parse_checksum(algorithm, value.as_bytes())
         .map(|expected| vec![expected])
@@ -106,4 +109,3 @@ fn meaning(error: &(dyn std::error::Error + Send + Sync + 'static)) -> BodyError
 fn inner_meaning(error: &StdError) -> BodyError {
     meaning(&**error)
 }
-

@@ -165,7 +165,10 @@ mod tests {
     fn bombs_and_oddities_are_not_plain() {
         let deep = "<a>".repeat(100_000);
         let crowd = format!("<Delete {}></Delete>", "a=\"\" ".repeat(1_000_000));
-        let utf16: Vec<u8> = "<Delete/>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let utf16: Vec<u8> = "<Delete/>"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
         let cases: [&[u8]; 9] = [
             b"<!DOCTYPE lolz [<!ENTITY lol \"lol\">]><Delete>&lol;</Delete>",
             b"<!DOCTYPE foo [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><Delete>&x;</Delete>",

@@ -23,7 +23,8 @@ use crate::telemetry::names;
 
 /// `0;chunk-signature=<64 hexadecimal digits>\r\n\r\n`
 const FINAL_CHUNK: &[u8] = b"0;chunk-signature=";
-const FINAL_CHUNK_LEN: usize = FINAL_CHUNK.len() + 64 + 4;
+/// And the byte before it, which ends the chunk before it.
+const TAIL_LEN: usize = FINAL_CHUNK.len() + 64 + 4 + 1;
 
 #[derive(Debug)]
 pub struct Intake {
@@ -152,14 +153,14 @@ impl Body for Intake {
 /// The last bytes of a stream.
 #[derive(Debug)]
 struct Tail {
-    bytes: [u8; FINAL_CHUNK_LEN],
+    bytes: [u8; TAIL_LEN],
     filled: usize,
 }
 
 impl Default for Tail {
     fn default() -> Self {
         Self {
-            bytes: [0; FINAL_CHUNK_LEN],
+            bytes: [0; TAIL_LEN],
             filled: 0,
         }
     }
@@ -167,8 +168,8 @@ impl Default for Tail {
 
 impl Tail {
     fn push(&mut self, data: &[u8]) {
-        let data = &data[data.len().saturating_sub(FINAL_CHUNK_LEN)..];
-        let kept = self.filled.min(FINAL_CHUNK_LEN - data.len());
+        let data = &data[data.len().saturating_sub(TAIL_LEN)..];
+        let kept = self.filled.min(TAIL_LEN - data.len());
         self.bytes.copy_within(self.filled - kept..self.filled, 0);
         self.bytes[kept..kept + data.len()].copy_from_slice(data);
         self.filled = kept + data.len();
@@ -210,7 +211,10 @@ mod tests {
         assert!(tail(&[whole.as_bytes()]));
         assert!(tail(&[last.as_bytes()]));
         for split in 1..whole.len() {
-            assert!(tail(&[&whole.as_bytes()[..split], &whole.as_bytes()[split..]]));
+            assert!(tail(&[
+                &whole.as_bytes()[..split],
+                &whole.as_bytes()[split..]
+            ]));
         }
         let bytes: Vec<&[u8]> = whole.as_bytes().chunks(1).collect();
         assert!(tail(&bytes));

@@ -49,8 +49,6 @@ pub struct Checked {
     pub source: Option<Address>,
     pub payload: Payload,
     pub presigned: bool,
-    /// As the client states it; to be believed only after the signature.
-    pub access_key: Box<str>,
 }
 
 /// Why a request is turned away unread. [`crate::frontend::answers`] gives each its S3 code.
@@ -70,7 +68,9 @@ pub enum Rejection {
     MalformedAuthorization(&'static str),
     #[error("The query-string authentication is malformed; {0}.")]
     MalformedQueryAuthorization(&'static str),
-    #[error("The authorization header is malformed; the region '{got}' is wrong; expecting '{expected}'.")]
+    #[error(
+        "The authorization header is malformed; the region '{got}' is wrong; expecting '{expected}'."
+    )]
     WrongRegion { got: String, expected: String },
     #[error("There were headers present in the request which were not signed: {0}")]
     HeaderNotSigned(String),
@@ -124,11 +124,11 @@ pub enum Rejection {
     BadMd5,
     #[error("Value for x-amz-checksum-{0} header is invalid.")]
     BadChecksum(&'static str),
-    #[error(
-        "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
-    )]
+    #[error("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")]
     ManyChecksums,
-    #[error("The trailer announced in x-amz-trailer cannot be used; one x-amz-checksum-* is expected.")]
+    #[error(
+        "The trailer announced in x-amz-trailer cannot be used; one x-amz-checksum-* is expected."
+    )]
     BadTrailer,
     #[error("x-amz-copy-source is only for PUT.")]
     CopySourceMisplaced,
@@ -200,7 +200,15 @@ pub fn check(
     headers: &HeaderMap,
     now: i64,
 ) -> Result<Checked, Rejection> {
-    if ![Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE].contains(method) {
+    if ![
+        Method::GET,
+        Method::HEAD,
+        Method::PUT,
+        Method::POST,
+        Method::DELETE,
+    ]
+    .contains(method)
+    {
         return Err(Rejection::Method);
     }
     refuse_duplicates(headers)?;
@@ -231,7 +239,6 @@ pub fn check(
         source,
         payload,
         presigned: signed.presigned,
-        access_key: signed.access_key.into(),
     })
 }
 
@@ -305,7 +312,11 @@ fn check_range(value: &[u8]) -> Result<(), Rejection> {
         (first, "") => number(first).is_ok(),
         (first, last) => matches!((number(first), number(last)), (Ok(a), Ok(b)) if a <= b),
     };
-    if fits { Ok(()) } else { Err(Rejection::BadRange) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Rejection::BadRange)
+    }
 }
 
 /// The checksum algorithm in a header or trailer name, None for `x-amz-checksum-mode` and the like.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use policies::identity::{Bucket, Cluster};
@@ -17,7 +16,6 @@ use crate::repository::{Address, Caller, Error};
 pub struct Context {
     pub id: Arc<str>,
     pub checked: Checked,
-    pub started: Instant,
     pub invocation: Option<Arc<str>>,
     pub bytes_in: AtomicU64,
     /// The body was read to its end.
@@ -39,7 +37,6 @@ impl Context {
         Self {
             id,
             checked,
-            started: Instant::now(),
             invocation,
             bytes_in: AtomicU64::new(0),
             drained: AtomicBool::new(false),

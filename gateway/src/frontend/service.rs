@@ -108,9 +108,14 @@ impl Service {
         entry: &mut Entry,
     ) -> Result<HttpResponse, Answer> {
         let (head, incoming) = request.into_parts();
-        let checked =
-            precheck::check(&self.rules, &head.method, &head.uri, &head.headers, clock::now_ms() / 1000)
-                .map_err(|rejection| Answer::from(&rejection))?;
+        let checked = precheck::check(
+            &self.rules,
+            &head.method,
+            &head.uri,
+            &head.headers,
+            clock::now_ms() / 1000,
+        )
+        .map_err(|rejection| Answer::from(&rejection))?;
         if let Target::Object(address) = &checked.target {
             entry.repository = self.door.repository_of(address);
         }
@@ -218,9 +223,15 @@ fn unescape(text: &str) -> String {
 pub fn unparsed(status: &[u8]) -> Vec<u8> {
     let status = StatusCode::from_bytes(status).unwrap_or(StatusCode::BAD_REQUEST);
     let (code, message) = if status == StatusCode::BAD_REQUEST {
-        ("BadRequest", "An error occurred when parsing the HTTP request.")
+        (
+            "BadRequest",
+            "An error occurred when parsing the HTTP request.",
+        )
     } else {
-        ("RequestHeaderSectionTooLarge", "Your request's head is too large.")
+        (
+            "RequestHeaderSectionTooLarge",
+            "Your request's head is too large.",
+        )
     };
     let id = request_id();
     let xml = format!(
@@ -257,7 +268,9 @@ pub struct Reply {
 
 impl std::fmt::Debug for Reply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reply").field("entry", &self.entry).finish_non_exhaustive()
+        f.debug_struct("Reply")
+            .field("entry", &self.entry)
+            .finish_non_exhaustive()
     }
 }
 

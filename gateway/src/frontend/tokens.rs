@@ -53,26 +53,31 @@ impl Sealer {
         right.then(|| after.to_owned())
     }
 
-    /// HMAC-SHA256, RFC 2104; fields with their lengths in front.
+    /// Over the fields, each with its length in front.
     fn mac(&self, listing: Listing<'_>, after: &str) -> [u8; MAC_LEN] {
-        let keyed = |pad: u8| {
-            let mut block = Zeroizing::new([pad; BLOCK]);
-            for (byte, key) in block.iter_mut().zip(self.0.iter()) {
-                *byte ^= key;
-            }
-            Sha256::new().chain_update(*block)
-        };
-        let mut inner = keyed(0x36);
+        let mut text = Vec::with_capacity(64 + after.len());
         let delimiter = listing.delimiter.unwrap_or_default();
         for field in [listing.bucket.as_str(), listing.prefix, delimiter, after] {
-            inner.update((field.len() as u64).to_be_bytes());
-            inner.update(field);
+            text.extend_from_slice(&(field.len() as u64).to_be_bytes());
+            text.extend_from_slice(field.as_bytes());
         }
-        let outer = keyed(0x5c).chain_update(inner.finalize()).finalize();
         let mut mac = [0; MAC_LEN];
-        mac.copy_from_slice(&outer[..MAC_LEN]);
+        mac.copy_from_slice(&hmac_sha256(&*self.0, &text)[..MAC_LEN]);
         mac
     }
+}
+
+/// RFC 2104, for keys of up to 64 bytes.
+pub(super) fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
+    let keyed = |pad: u8| {
+        let mut block = Zeroizing::new([pad; BLOCK]);
+        for (byte, key) in block.iter_mut().zip(key) {
+            *byte ^= key;
+        }
+        Sha256::new().chain_update(*block)
+    };
+    let inner = keyed(0x36).chain_update(text).finalize();
+    keyed(0x5c).chain_update(inner).finalize().into()
 }
 
 #[cfg(test)]
@@ -92,9 +97,18 @@ mod tests {
         assert_eq!(sealer.open(listing, &token).as_deref(), Some("p/ü/key"));
         let other = Bucket::new("other");
         let elsewhere = [
-            Listing { bucket: &other, ..listing },
-            Listing { prefix: "q/", ..listing },
-            Listing { delimiter: None, ..listing },
+            Listing {
+                bucket: &other,
+                ..listing
+            },
+            Listing {
+                prefix: "q/",
+                ..listing
+            },
+            Listing {
+                delimiter: None,
+                ..listing
+            },
         ];
         for listing in elsewhere {
             assert_eq!(sealer.open(listing, &token), None);

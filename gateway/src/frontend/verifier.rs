@@ -100,9 +100,7 @@ impl S3Access for Admission {
         let (cluster, _) = self.0.find(access_key).ok_or_else(denied)?;
         let operation = label(cx.s3_op().name());
         let context = cx.extensions_mut().get::<Arc<Context>>();
-        context
-            .ok_or_else(denied)?
-            .admit(operation, cluster);
+        context.ok_or_else(denied)?.admit(operation, cluster);
         Ok(())
     }
 }

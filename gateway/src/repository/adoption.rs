@@ -17,7 +17,9 @@ use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
 use super::{Address, Door, Error, unavailable};
-use crate::state::{self, AuditEntry, Entry, ListQuery, NewLock, Object, Put, Removal, State, Usage, WriteError};
+use crate::state::{
+    self, AuditEntry, Entry, ListQuery, NewLock, Object, Put, Removal, State, Usage, WriteError,
+};
 use crate::stores::{Listed, Stat};
 use crate::telemetry::clock;
 
@@ -46,7 +48,11 @@ pub async fn check(state: &Arc<dyn State>, open: &OpenRepository) -> state::Resu
 }
 
 async fn first_object(open: &OpenRepository) -> crate::stores::Result<bool> {
-    let prefix = if open.plan.base_path.is_empty() { String::new() } else { format!("{}/", open.plan.base_path) };
+    let prefix = if open.plan.base_path.is_empty() {
+        String::new()
+    } else {
+        format!("{}/", open.plan.base_path)
+    };
     let first = open.store.list(&prefix, None, 1).await?;
     Ok(!first.is_empty())
 }
@@ -54,7 +60,14 @@ async fn first_object(open: &OpenRepository) -> crate::stores::Result<bool> {
 async fn freeze(state: &Arc<dyn State>, open: &OpenRepository, epoch: Epoch) -> state::Result<()> {
     let row = open.gate.row();
     let now_ms = clock::now_ms();
-    let to = NewLock { lock: Lock::Frozen { epoch, reason: Freeze::Unadopted }, now_ms, reason: None };
+    let to = NewLock {
+        lock: Lock::Frozen {
+            epoch,
+            reason: Freeze::Unadopted,
+        },
+        now_ms,
+        reason: None,
+    };
     let audit = AuditEntry {
         at_ms: now_ms,
         principal: "snapgate".into(),
@@ -81,12 +94,26 @@ impl Door {
         let mut after: Option<String> = None;
         let mut found = 0;
         loop {
-            let page = open.store.list("", after.as_deref(), PAGE).await.map_err(|e| store_failed("list the store", &e))?;
+            let page = open
+                .store
+                .list("", after.as_deref(), PAGE)
+                .await
+                .map_err(|e| store_failed("list the store", &e))?;
             let last = page.len() < PAGE;
             let until = page.last().map(|l| l.name.as_str().to_owned());
-            let ours: Vec<Listed> = page.into_iter().filter(|listed| self.belongs(open, &listed.name)).collect();
+            let ours: Vec<Listed> = page
+                .into_iter()
+                .filter(|listed| self.belongs(open, &listed.name))
+                .collect();
             found += ours.len() as u64;
-            self.fit(open, &permit, after.clone(), until.clone().filter(|_| !last), ours).await?;
+            self.fit(
+                open,
+                &permit,
+                after.clone(),
+                until.clone().filter(|_| !last),
+                ours,
+            )
+            .await?;
             tracing::info!(repository = %open.name, objects = found, "reading the store");
             if last {
                 return Ok(found);
@@ -99,12 +126,22 @@ impl Door {
         if name.as_str().starts_with(RESERVED) {
             return false;
         }
-        let at = Address { bucket: open.plan.bucket.clone(), key: name.clone() };
+        let at = Address {
+            bucket: open.plan.bucket.clone(),
+            key: name.clone(),
+        };
         matches!(self.layout.locate(&at.bucket, &at.key), Place::In { repository, .. } if repository == open.name)
     }
 
     /// One stretch of names, after `after` and up to `until`: the catalog gets to say what the store holds.
-    async fn fit(&self, open: &OpenRepository, permit: &Permit, after: Option<String>, until: Option<String>, there: Vec<Listed>) -> Result<(), Error> {
+    async fn fit(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        after: Option<String>,
+        until: Option<String>,
+        there: Vec<Listed>,
+    ) -> Result<(), Error> {
         let mut known = self.known_between(open, after, until.as_deref()).await?;
         let mut puts = Vec::new();
         for listed in there {
@@ -117,7 +154,8 @@ impl Door {
                 }
             }
         }
-        let recorded = try_join_all(puts.into_iter().map(|put| self.state.record(permit, put))).await;
+        let recorded =
+            try_join_all(puts.into_iter().map(|put| self.state.record(permit, put))).await;
         recorded.map_err(|e| write_failed(&e))?;
         let now_ms = clock::now_ms();
         let gone: Vec<Removal> = known
@@ -130,18 +168,40 @@ impl Door {
         if gone.is_empty() {
             return Ok(());
         }
-        self.state.remove(permit, gone).await.map(|_| ()).map_err(|e| write_failed(&e))
+        self.state
+            .remove(permit, gone)
+            .await
+            .map(|_| ())
+            .map_err(|e| write_failed(&e))
     }
 
-    async fn known_between(&self, open: &OpenRepository, after: Option<String>, until: Option<&str>) -> Result<BTreeMap<ObjectKey, Object>, Error> {
+    async fn known_between(
+        &self,
+        open: &OpenRepository,
+        after: Option<String>,
+        until: Option<&str>,
+    ) -> Result<BTreeMap<ObjectKey, Object>, Error> {
         let mut known = BTreeMap::new();
         let mut after = after;
         loop {
-            let query = ListQuery { bucket: open.bucket_id, repositories: [open.id].into(), prefix: String::new(), delimiter: None, after, limit: PAGE };
-            let page = self.state.list(&query).await.map_err(|e| state_failed("list its catalog", &e))?;
+            let query = ListQuery {
+                bucket: open.bucket_id,
+                repositories: [open.id].into(),
+                prefix: String::new(),
+                delimiter: None,
+                after,
+                limit: PAGE,
+            };
+            let page = self
+                .state
+                .list(&query)
+                .await
+                .map_err(|e| state_failed("list its catalog", &e))?;
             let mut last = None;
             for entry in page.entries {
-                let Entry::Object(object) = entry else { continue };
+                let Entry::Object(object) = entry else {
+                    continue;
+                };
                 if until.is_some_and(|until| object.key.as_str() > until) {
                     return Ok(known);
                 }
@@ -157,8 +217,14 @@ impl Door {
 
     /// Deleted content whose retention runs lies at its name still; it stays hidden.
     async fn is_deleted(&self, open: &OpenRepository, listed: &Listed) -> Result<bool, Error> {
-        let tombstones = self.state.tombstone(open.id, &listed.name).await.map_err(|e| state_failed("look up deleted objects", &e))?;
-        Ok(tombstones.iter().any(|t| t.location == listed.name && t.object.identity == listed.stat.identity))
+        let tombstones = self
+            .state
+            .tombstone(open.id, &listed.name)
+            .await
+            .map_err(|e| state_failed("look up deleted objects", &e))?;
+        Ok(tombstones
+            .iter()
+            .any(|t| t.location == listed.name && t.object.identity == listed.stat.identity))
     }
 }
 
@@ -193,8 +259,10 @@ fn adopted(open: &OpenRepository, listed: Listed, replaces: Option<u64>) -> Put 
 fn write_failed(e: &WriteError) -> Error {
     match e {
         WriteError::Failed(e) => state_failed("record what the store holds", e),
-        WriteError::LockMoved(_) | WriteError::Exists(_) | WriteError::KeyBusy | WriteError::IntentGone | WriteError::UploadGone => {
-            unavailable("record what the store holds", e)
-        }
+        WriteError::LockMoved(_)
+        | WriteError::Exists(_)
+        | WriteError::KeyBusy
+        | WriteError::IntentGone
+        | WriteError::UploadGone => unavailable("record what the store holds", e),
     }
 }

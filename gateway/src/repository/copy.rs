@@ -2,7 +2,10 @@
 
 use futures::StreamExt;
 
-use super::{Address, Body, BodyError, Caller, Door, Error, RangeSpec, ReadCondition, Retrieved, WriteCondition, Written};
+use super::{
+    Address, Body, BodyError, Caller, Door, Error, RangeSpec, ReadCondition, Retrieved,
+    WriteCondition, Written,
+};
 use crate::state::Details;
 
 impl Door {
@@ -22,8 +25,16 @@ impl Door {
         }
         let source = self.get(caller, from, None, from_condition).await?;
         let details = replace.unwrap_or_else(|| {
-            let kept = source.object.details.as_deref().cloned().unwrap_or_default();
-            Details { headers: kept.headers, ..Details::default() }
+            let kept = source
+                .object
+                .details
+                .as_deref()
+                .cloned()
+                .unwrap_or_default();
+            Details {
+                headers: kept.headers,
+                ..Details::default()
+            }
         });
         self.put(caller, to, body(source), details, condition).await
     }
@@ -42,18 +53,27 @@ impl Door {
         self.may_write(caller, to).await?;
         let source = self.head(caller, from, from_condition).await?;
         if range.is_some_and(|(first, last)| last < first || last >= source.size) {
-            return Err(Error::InvalidArgument("The range of x-amz-copy-source-range lies outside of the source object.".into()));
+            return Err(Error::InvalidArgument(
+                "The range of x-amz-copy-source-range lies outside of the source object.".into(),
+            ));
         }
         let spec = range.map(|(first, last)| RangeSpec::FromTo(first, last));
         let source = self.get(caller, from, spec, from_condition).await?;
-        self.put_part(caller, to, upload, number, body(source)).await
+        self.put_part(caller, to, upload, number, body(source))
+            .await
     }
 }
 
 fn body(source: Retrieved) -> Body {
-    let size = source.range.as_ref().map_or(source.object.size, |r| r.end - r.start);
+    let size = source
+        .range
+        .as_ref()
+        .map_or(source.object.size, |r| r.end - r.start);
     Body {
-        bytes: source.bytes.map(|chunk| chunk.map_err(|_| BodyError::SourceFailed)).boxed(),
+        bytes: source
+            .bytes
+            .map(|chunk| chunk.map_err(|_| BodyError::SourceFailed))
+            .boxed(),
         size: Some(size),
         trailer: None,
         md5: None,

@@ -6,11 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use policies::identity::{Bucket, Repository};
 use policies::key::{Class, Layout, ObjectKey, Place};
 
 use super::gate::Gate;
+use super::guarding::{self, Guarding};
 use super::incarnation::Incarnation;
 use super::{Address, Caller, Error, Refusal, unavailable};
 use crate::config::RepositoryPlan;
@@ -33,10 +36,13 @@ pub struct OpenRepository {
     pub plan: RepositoryPlan,
     pub store: Arc<dyn Store>,
     pub gate: Gate,
+    pub guarding: Guarding,
+    /// Bytes of metadata that arrive in parts, until they are complete: upload id -> parts.
+    pub(super) captured: DashMap<String, BTreeMap<u16, Bytes>>,
     /// Writes that change bytes under a name go one at a time per key.
     pub(super) keys: DashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>,
     /// This start's number in the store; none while that is in doubt.
-    pub(super) incarnation: std::sync::OnceLock<Incarnation>,
+    pub(super) incarnation: Mutex<Option<Incarnation>>,
     /// One repository per process counts the gateway's uptime.
     pub(super) keeps_time: bool,
     /// Wakes the reaper when something may be removed at once.
@@ -45,13 +51,17 @@ pub struct OpenRepository {
 
 impl fmt::Debug for OpenRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenRepository").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("OpenRepository")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").field("repositories", &self.repositories.keys()).finish_non_exhaustive()
+        f.debug_struct("Door")
+            .field("repositories", &self.repositories.keys())
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,13 +73,28 @@ pub(super) struct Found {
 
 impl Door {
     #[must_use]
-    pub fn new(layout: Layout, state: Arc<dyn State>, repositories: Vec<Arc<OpenRepository>>) -> Self {
+    pub fn new(
+        layout: Layout,
+        state: Arc<dyn State>,
+        repositories: Vec<Arc<OpenRepository>>,
+    ) -> Self {
         let mut buckets: BTreeMap<Bucket, Vec<Arc<OpenRepository>>> = BTreeMap::new();
         for open in &repositories {
-            buckets.entry(open.plan.bucket.clone()).or_default().push(Arc::clone(open));
+            buckets
+                .entry(open.plan.bucket.clone())
+                .or_default()
+                .push(Arc::clone(open));
         }
-        let repositories = repositories.into_iter().map(|open| (open.name.clone(), open)).collect();
-        Self { layout, repositories, buckets, state }
+        let repositories = repositories
+            .into_iter()
+            .map(|open| (open.name.clone(), open))
+            .collect();
+        Self {
+            layout,
+            repositories,
+            buckets,
+            state,
+        }
     }
 
     #[must_use]
@@ -86,7 +111,11 @@ impl Door {
     #[must_use]
     pub fn buckets(&self, caller: &Caller) -> Vec<Bucket> {
         let readable = |open: &&Arc<OpenRepository>| open.readable_by(caller);
-        self.buckets.iter().filter(|(_, all)| all.iter().find(readable).is_some()).map(|(bucket, _)| bucket.clone()).collect()
+        self.buckets
+            .iter()
+            .filter(|(_, all)| all.iter().find(readable).is_some())
+            .map(|(bucket, _)| bucket.clone())
+            .collect()
     }
 
     pub fn head_bucket(&self, caller: &Caller, bucket: &Bucket) -> Result<(), Error> {
@@ -98,6 +127,11 @@ impl Door {
     pub async fn may_write(&self, caller: &Caller, to: &Address) -> Result<(), Error> {
         let found = self.find(to)?;
         self.permit(&found, caller, &to.key).await.map(|_| ())
+    }
+
+    #[must_use]
+    pub fn place_of(&self, at: &Address) -> Place {
+        self.layout.locate(&at.bucket, &at.key)
     }
 
     /// For the access log.
@@ -112,16 +146,32 @@ impl Door {
     pub(super) fn find(&self, at: &Address) -> Result<Found, Error> {
         match self.layout.locate(&at.bucket, &at.key) {
             Place::In { repository, class } => {
-                let open = self.repositories.get(&repository).ok_or(Error::NoSuchBucket)?;
-                Ok(Found { open: Arc::clone(open), class })
+                let open = self
+                    .repositories
+                    .get(&repository)
+                    .ok_or(Error::NoSuchBucket)?;
+                Ok(Found {
+                    open: Arc::clone(open),
+                    class,
+                })
             }
-            Place::NestedRoot { repository, base_path } => {
-                Err(Refusal::NestedRoot { key: at.key.clone(), repository, base_path }.into())
+            Place::NestedRoot {
+                repository,
+                base_path,
+            } => Err(Refusal::NestedRoot {
+                key: at.key.clone(),
+                repository,
+                base_path,
             }
+            .into()),
             Place::Outside { base_paths } => Err(Refusal::OutsideRepositories {
                 bucket: at.bucket.clone(),
                 key: at.key.clone(),
-                base_paths: base_paths.iter().map(|p| format!("'{p}'")).collect::<Vec<_>>().join(", "),
+                base_paths: base_paths
+                    .iter()
+                    .map(|p| format!("'{p}'"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }
             .into()),
             Place::Reserved => Err(Refusal::Reserved.into()),
@@ -137,13 +187,23 @@ impl Door {
     }
 
     /// The repositories of a bucket that the caller may read; none at all is a refusal.
-    pub(super) fn readable(&self, caller: &Caller, bucket: &Bucket) -> Result<Vec<Arc<OpenRepository>>, Error> {
+    pub(super) fn readable(
+        &self,
+        caller: &Caller,
+        bucket: &Bucket,
+    ) -> Result<Vec<Arc<OpenRepository>>, Error> {
         let all = self.buckets.get(bucket).ok_or(Error::NoSuchBucket)?;
-        let readable: Vec<_> = all.iter().filter(|open| open.readable_by(caller)).cloned().collect();
+        let readable: Vec<_> = all
+            .iter()
+            .filter(|open| open.readable_by(caller))
+            .cloned()
+            .collect();
         match (readable.is_empty(), all.first()) {
-            (true, Some(open)) => {
-                Err(Refusal::NotAReader { cluster: caller.cluster.clone(), repository: open.name.clone() }.into())
+            (true, Some(open)) => Err(Refusal::NotAReader {
+                cluster: caller.cluster.clone(),
+                repository: open.name.clone(),
             }
+            .into()),
             (true, None) => Err(Error::NoSuchBucket),
             (false, _) => {
                 for open in &readable {
@@ -154,14 +214,28 @@ impl Door {
         }
     }
 
-    pub(super) async fn lookup(&self, open: &OpenRepository, key: &ObjectKey) -> Result<Lookup, Error> {
-        self.state.object(open.bucket_id, key).await.map_err(|e| unavailable("read its catalog", &e))
+    pub(super) async fn lookup(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+    ) -> Result<Lookup, Error> {
+        self.state
+            .object(open.bucket_id, key)
+            .await
+            .map_err(|e| unavailable("read its catalog", &e))
     }
 }
 
 impl OpenRepository {
     #[must_use]
-    pub fn new(name: Repository, row: &crate::state::RepositoryRow, plan: RepositoryPlan, store: Arc<dyn Store>, keeps_time: bool) -> Self {
+    pub fn new(
+        name: Repository,
+        row: &crate::state::RepositoryRow,
+        plan: RepositoryPlan,
+        store: Arc<dyn Store>,
+        keeps_time: bool,
+    ) -> Self {
+        let guarding = guarding::unread(&name, &plan.base_path);
         Self {
             name,
             id: row.id,
@@ -169,8 +243,10 @@ impl OpenRepository {
             plan,
             store,
             gate: Gate::new(row.lock.clone()),
+            guarding,
+            captured: DashMap::new(),
             keys: DashMap::new(),
-            incarnation: std::sync::OnceLock::new(),
+            incarnation: Mutex::new(None),
             keeps_time,
             reap: tokio::sync::Notify::new(),
         }
@@ -178,7 +254,7 @@ impl OpenRepository {
 
     /// From now on root commits check that no later start of another gateway is in the store.
     pub fn stand_as(&self, ours: Incarnation) {
-        self.incarnation.get_or_init(|| ours);
+        *self.incarnation.lock() = Some(ours);
     }
 
     fn readable_by(&self, caller: &Caller) -> bool {
@@ -187,7 +263,11 @@ impl OpenRepository {
 
     fn check_readable(&self, caller: &Caller) -> Result<(), Error> {
         if !self.readable_by(caller) {
-            return Err(Refusal::NotAReader { cluster: caller.cluster.clone(), repository: self.name.clone() }.into());
+            return Err(Refusal::NotAReader {
+                cluster: caller.cluster.clone(),
+                repository: self.name.clone(),
+            }
+            .into());
         }
         self.gate.check_store_known(&self.name)
     }
@@ -196,7 +276,11 @@ impl OpenRepository {
     pub(super) async fn turn(&self, key: &ObjectKey) -> Turn<'_> {
         let lock = Arc::clone(&self.keys.entry(key.clone()).or_default());
         let guard = lock.lock_owned().await;
-        Turn { open: self, key: key.clone(), guard: Some(guard) }
+        Turn {
+            open: self,
+            key: key.clone(),
+            guard: Some(guard),
+        }
     }
 
     /// Milliseconds of uptime that deleted content is kept.
@@ -215,6 +299,8 @@ pub(super) struct Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.guard.take();
-        self.open.keys.remove_if(&self.key, |_, lock| Arc::strong_count(lock) == 1);
+        self.open
+            .keys
+            .remove_if(&self.key, |_, lock| Arc::strong_count(lock) == 1);
     }
 }

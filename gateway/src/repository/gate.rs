@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use policies::identity::Repository;
-use policies::key::{ObjectKey, Writing};
+use policies::key::{Class, ObjectKey, Writing};
 use policies::lock::{self, Freeze, Lock, Permit, Verdict};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -30,7 +30,10 @@ pub struct Gate {
 impl Gate {
     #[must_use]
     pub fn new(row: LockRow) -> Self {
-        Self { row: watch::Sender::new(row), moving: tokio::sync::Mutex::new(()) }
+        Self {
+            row: watch::Sender::new(row),
+            moving: tokio::sync::Mutex::new(()),
+        }
     }
 
     #[must_use]
@@ -65,20 +68,38 @@ impl Gate {
     /// While it is not known what the store holds, even reads are refused: an empty list or a 404 would make
     /// a cluster believe that the repository is empty.
     pub(super) fn check_store_known(&self, name: &Repository) -> Result<(), Error> {
-        match &self.row.borrow().lock {
-            Lock::Frozen { reason: reason @ (Freeze::Unadopted | Freeze::StoreUnreachable), .. } => {
-                Err(Error::Unavailable(lock::Refusal::Frozen { repository: name.clone(), reason: reason.clone() }.to_string()))
-            }
-            Lock::Frozen { .. } | Lock::Vacant { .. } | Lock::Held { .. } | Lock::Draining { .. } | Lock::Fenced { .. } => Ok(()),
+        let lock = self.row.borrow().lock.clone();
+        if lock.catalog_is_current() {
+            return Ok(());
         }
+        let why = match lock {
+            Lock::Frozen { reason, .. } => lock::Refusal::Frozen {
+                repository: name.clone(),
+                reason,
+            }
+            .to_string(),
+            Lock::Vacant { .. }
+            | Lock::Held { .. }
+            | Lock::Draining { .. }
+            | Lock::Fenced { .. } => {
+                format!("The catalog of repository '{name}' is being rebuilt from its store.")
+            }
+        };
+        Err(Error::Unavailable(why))
     }
 }
 
 impl Door {
     /// Leave to write one key, now. A hand-over is waited for; a vacant lock is taken where the mode allows it.
-    pub(super) async fn permit(&self, found: &Found, caller: &Caller, key: &ObjectKey) -> Result<Permit, Error> {
+    pub(super) async fn permit(
+        &self,
+        found: &Found,
+        caller: &Caller,
+        key: &ObjectKey,
+    ) -> Result<Permit, Error> {
         let (open, writing) = (&found.open, found.class.writing());
-        if caller.presigned && writing == Writing::Commit {
+        let replayable = writing == Writing::Commit && found.class != Class::Unknown;
+        if caller.presigned && replayable {
             return Err(Refusal::PresignedCommit { key: key.clone() }.into());
         }
         let mut waited_since = None;
@@ -108,7 +129,12 @@ impl OpenRepository {
         lock::admit(&self.gate.row.borrow().lock, request)
     }
 
-    async fn wait_for_move(&self, caller: &Caller, writing: Writing, deadline: Instant) -> Result<(), Error> {
+    async fn wait_for_move(
+        &self,
+        caller: &Caller,
+        writing: Writing,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let mut seen = self.gate.row.subscribe();
         seen.borrow_and_update();
         if !matches!(self.ask(caller, writing), Verdict::Wait) {
@@ -116,7 +142,10 @@ impl OpenRepository {
         }
         match tokio::time::timeout_at(deadline, seen.changed()).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Error::SlowDown(format!("The writer lock of repository '{}' is being handed over; try again.", self.name))),
+            Err(_) => Err(Error::SlowDown(format!(
+                "The writer lock of repository '{}' is being handed over; try again.",
+                self.name
+            ))),
         }
     }
 
@@ -124,7 +153,9 @@ impl OpenRepository {
     fn refused(&self, refusal: &lock::Refusal) -> Error {
         match refusal {
             lock::Refusal::Frozen { .. } => Error::SlowDown(refusal.to_string()),
-            lock::Refusal::NotAWriter { .. } | lock::Refusal::HeldByOther { .. } | lock::Refusal::VacantManual { .. } => {
+            lock::Refusal::NotAWriter { .. }
+            | lock::Refusal::HeldByOther { .. }
+            | lock::Refusal::VacantManual { .. } => {
                 let since = clock::rfc3339(self.gate.row.borrow().since_ms);
                 Refusal::Lock(refusal.sentence(&since)).into()
             }
@@ -138,13 +169,18 @@ impl OpenRepository {
                 self.gate.saw(*row);
                 match self.ask(caller, Writing::Once) {
                     Verdict::Refuse(refusal) => self.refused(&refusal),
-                    Verdict::Admit(_) | Verdict::Take | Verdict::Wait => {
-                        Error::SlowDown(format!("The writer lock of repository '{}' moved during this write; try again.", self.name))
-                    }
+                    Verdict::Admit(_) | Verdict::Take | Verdict::Wait => Error::SlowDown(format!(
+                        "The writer lock of repository '{}' moved during this write; try again.",
+                        self.name
+                    )),
                 }
             }
-            WriteError::Exists(_) | WriteError::KeyBusy => Error::SlowDown("Another write to this key is under way; try again.".into()),
-            WriteError::IntentGone => Error::SlowDown("This write was ended by a hand-over; try again.".into()),
+            WriteError::Exists(_) | WriteError::KeyBusy => {
+                Error::SlowDown("Another write to this key is under way; try again.".into())
+            }
+            WriteError::IntentGone => {
+                Error::SlowDown("This write was ended by a hand-over; try again.".into())
+            }
             WriteError::UploadGone => Error::NoSuchUpload,
             WriteError::Failed(e) => state_failed("record the write", &e),
         }
@@ -155,9 +191,13 @@ impl OpenRepository {
 pub(super) fn state_failed(doing: &str, e: &crate::state::Error) -> Error {
     match e {
         crate::state::Error::Full => {
-            tracing::error!("the state database's disk is full; writes are answered 503 until there is room");
+            tracing::error!(
+                "the state database's disk is full; writes are answered 503 until there is room"
+            );
             Error::SlowDown("The gateway's disk is full; try again later.".into())
         }
-        crate::state::Error::Failed(_) | crate::state::Error::Closed | crate::state::Error::Mismatch(_) => unavailable(doing, e),
+        crate::state::Error::Failed(_)
+        | crate::state::Error::Closed
+        | crate::state::Error::Mismatch(_) => unavailable(doing, e),
     }
 }

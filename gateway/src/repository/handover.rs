@@ -10,13 +10,15 @@ use std::time::Duration;
 use policies::identity::{Cluster, Epoch, Handover, Repository};
 use policies::lock::anchor::{self, Anchor, BrokenChain, Stored};
 use policies::lock::handover::{Change, Product};
-use policies::lock::{self, Denied, Effect, Event, Findings, Freeze, Lock, Outcome, Patience, Step};
+use policies::lock::{
+    self, Denied, Effect, Event, Findings, Freeze, Lock, Outcome, Patience, Step,
+};
 use tokio::time::Instant;
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
-use super::{Caller, Door, own, unavailable};
+use super::{Caller, Door, incarnation, own, unavailable};
 use crate::state::{AuditEntry, LockRow, NewLock, UploadQuery, WriteError};
 use crate::stores;
 use crate::telemetry::clock;
@@ -54,36 +56,108 @@ struct Hand<'a> {
 
 impl Door {
     /// Does what an operator asks; returns when the lock is where it was wanted.
-    pub async fn hand_over(&self, open: &Arc<OpenRepository>, ask: Ask, reason: Option<String>) -> Result<LockRow, Error> {
+    pub async fn hand_over(
+        &self,
+        open: &Arc<OpenRepository>,
+        ask: Ask,
+        reason: Option<String>,
+    ) -> Result<LockRow, Error> {
         let _moving = open.gate.moving.lock().await;
         let event = match ask {
             Ask::Lock { writer, force } => {
-                let patience = if force { Patience::None } else { Patience::Owners };
-                Event::OperatorLock { writer, patience, handover: fresh() }
+                let patience = if force {
+                    Patience::None
+                } else {
+                    Patience::Owners
+                };
+                Event::OperatorLock {
+                    writer,
+                    patience,
+                    handover: fresh(),
+                }
             }
             Ask::Unlock => Event::Unlock,
-            Ask::Freeze => Event::Freeze { reason: reason.clone().unwrap_or_default() },
+            Ask::Freeze => Event::Freeze {
+                reason: reason.clone().unwrap_or_default(),
+            },
             Ask::Thaw { recover } => {
-                let anchor = self.highest_anchor(open).await?.map_or(Epoch(0), |a| a.epoch);
-                Event::Thaw { recover, anchor, drained: self.drained(open).await?, handover: fresh() }
+                if recover {
+                    self.stand_anew(open).await?;
+                } else if open.gate.row().lock.catalog_is_current() {
+                    self.end_intents(open, Patience::None).await?;
+                }
+                let anchor = self
+                    .highest_anchor(open)
+                    .await?
+                    .map_or(Epoch(0), |a| a.epoch);
+                Event::Thaw {
+                    recover,
+                    anchor,
+                    drained: self.drained(open).await?,
+                    handover: fresh(),
+                }
             }
             Ask::Adopt => {
                 self.scan(open).await?;
-                let anchor = self.highest_anchor(open).await?.map_or(Epoch(0), |a| a.epoch);
+                self.load_guard(open).await?;
+                let anchor = self
+                    .highest_anchor(open)
+                    .await?
+                    .map_or(Epoch(0), |a| a.epoch);
                 Event::Adopted { anchor }
             }
         };
-        self.drive(open, event, &Hand { principal: "operator", reason: reason.as_deref() }).await
+        self.drive(
+            open,
+            event,
+            &Hand {
+                principal: "operator",
+                reason: reason.as_deref(),
+            },
+        )
+        .await
+    }
+
+    /// A recovery takes a new number in the store first, so that any other gateway there freezes.
+    async fn stand_anew(&self, open: &OpenRepository) -> Result<(), Error> {
+        let ours = incarnation::begin(open.store.as_ref())
+            .await
+            .map_err(|e| store_failed("take a new number in the store", &e))?;
+        for other in self
+            .repositories
+            .values()
+            .filter(|other| other.plan.store == open.plan.store)
+        {
+            other.stand_as(ours);
+        }
+        Ok(())
     }
 
     /// Makes `caller` the holder of a vacant lock, if it still is vacant.
-    pub(super) async fn take(&self, open: &Arc<OpenRepository>, caller: &Caller) -> Result<(), super::Error> {
+    pub(super) async fn take(
+        &self,
+        open: &Arc<OpenRepository>,
+        caller: &Caller,
+    ) -> Result<(), super::Error> {
         let _moving = open.gate.moving.lock().await;
         if !matches!(open.gate.row().lock, Lock::Vacant { .. }) {
             return Ok(());
         }
-        let event = Event::Take { writer: caller.cluster.clone(), handover: fresh() };
-        match self.drive(open, event, &Hand { principal: caller.cluster.as_str(), reason: None }).await {
+        let event = Event::Take {
+            writer: caller.cluster.clone(),
+            handover: fresh(),
+        };
+        match self
+            .drive(
+                open,
+                event,
+                &Hand {
+                    principal: caller.cluster.as_str(),
+                    reason: None,
+                },
+            )
+            .await
+        {
             Ok(_) => Ok(()),
             Err(Error::Refused(why)) => Err(super::Error::SlowDown(why)),
             Err(Error::Failed(e)) => Err(e),
@@ -94,30 +168,59 @@ impl Door {
     /// and a hand-over that a crash cut short is brought to its end.
     pub async fn resume_lock(&self, open: &Arc<OpenRepository>) -> Result<(), Error> {
         let _moving = open.gate.moving.lock().await;
-        let hand = Hand { principal: "snapgate", reason: Some("start") };
+        let hand = Hand {
+            principal: "snapgate",
+            reason: Some("start"),
+        };
         let findings = Findings {
             anchors: self.anchors(open).await?,
             intents_open: !self.drained(open).await?,
             handover: fresh(),
         };
         let row = self.read_row(open).await?;
-        self.settle_outcome(open, row.clone(), lock::resume(&row.lock, findings), &hand).await.map(|_| ())
+        self.settle_outcome(open, row.clone(), lock::resume(&row.lock, findings), &hand)
+            .await
+            .map(|_| ())
     }
 
     /// Stops all writes at once, here and in the state database.
-    pub(super) async fn freeze_for(&self, open: &Arc<OpenRepository>, reason: Freeze) -> Result<(), Error> {
+    pub(super) async fn freeze_for(
+        &self,
+        open: &Arc<OpenRepository>,
+        reason: Freeze,
+    ) -> Result<(), Error> {
         let _moving = open.gate.moving.lock().await;
-        self.drive(open, Event::Doubt(reason), &Hand { principal: "snapgate", reason: None }).await.map(|_| ())
+        self.drive(
+            open,
+            Event::Doubt(reason),
+            &Hand {
+                principal: "snapgate",
+                reason: None,
+            },
+        )
+        .await
+        .map(|_| ())
     }
 
-    async fn drive(&self, open: &Arc<OpenRepository>, event: Event, hand: &Hand<'_>) -> Result<LockRow, Error> {
+    async fn drive(
+        &self,
+        open: &Arc<OpenRepository>,
+        event: Event,
+        hand: &Hand<'_>,
+    ) -> Result<LockRow, Error> {
         let row = self.read_row(open).await?;
         let outcome = lock::step(&row.lock, event);
         self.settle_outcome(open, row, outcome, hand).await
     }
 
     /// Moves the row, does the effects, asks what follows from them, until nothing is left to do.
-    async fn settle_outcome(&self, open: &Arc<OpenRepository>, row: LockRow, outcome: Outcome, hand: &Hand<'_>) -> Result<LockRow, Error> {
+    async fn settle_outcome(
+        &self,
+        open: &Arc<OpenRepository>,
+        row: LockRow,
+        outcome: Outcome,
+        hand: &Hand<'_>,
+    ) -> Result<LockRow, Error> {
         let (mut row, mut outcome) = (row, outcome);
         let mut waiting: Vec<Event> = Vec::new();
         for _ in 0..MOST_MOVES {
@@ -138,10 +241,18 @@ impl Door {
             }
             outcome = lock::step(&row.lock, waiting.remove(0));
         }
-        Err(Error::Failed(super::Error::SlowDown("The lock is being moved by another gateway; try again.".into())))
+        Err(Error::Failed(super::Error::SlowDown(
+            "The lock is being moved by another gateway; try again.".into(),
+        )))
     }
 
-    async fn move_row(&self, open: &OpenRepository, row: &LockRow, step: Step, hand: &Hand<'_>) -> Result<LockRow, Error> {
+    async fn move_row(
+        &self,
+        open: &OpenRepository,
+        row: &LockRow,
+        step: Step,
+        hand: &Hand<'_>,
+    ) -> Result<LockRow, Error> {
         let now_ms = clock::now_ms();
         let audit = AuditEntry {
             at_ms: now_ms,
@@ -156,41 +267,70 @@ impl Door {
                 "holder": step.lock.holder().map(Cluster::as_str),
             }),
         };
-        let to = NewLock { lock: step.lock, now_ms, reason: hand.reason.map(str::to_owned) };
+        let to = NewLock {
+            lock: step.lock,
+            now_ms,
+            reason: hand.reason.map(str::to_owned),
+        };
         let moved = self.state.move_lock(open.id, row.version, to, audit).await;
         let row = moved.map_err(|e| match e {
             WriteError::Failed(e) => Error::Failed(state_failed("move the lock", &e)),
-            WriteError::LockMoved(_) | WriteError::Exists(_) | WriteError::KeyBusy | WriteError::IntentGone | WriteError::UploadGone => {
-                Error::Failed(super::Error::SlowDown("The lock was moved by another gateway; try again.".into()))
-            }
+            WriteError::LockMoved(_)
+            | WriteError::Exists(_)
+            | WriteError::KeyBusy
+            | WriteError::IntentGone
+            | WriteError::UploadGone => Error::Failed(super::Error::SlowDown(
+                "The lock was moved by another gateway; try again.".into(),
+            )),
         })?;
         tracing::info!(repository = %open.name, lock = label(&row.lock), epoch = row.lock.epoch().0, principal = hand.principal, "the writer lock moved");
         open.gate.saw(row.clone());
         Ok(row)
     }
 
-    async fn act(&self, open: &Arc<OpenRepository>, row: &LockRow, effect: Effect) -> Result<Option<Event>, Error> {
+    async fn act(
+        &self,
+        open: &Arc<OpenRepository>,
+        row: &LockRow,
+        effect: Effect,
+    ) -> Result<Option<Event>, Error> {
         match effect {
             Effect::EndIntents { patience } => {
                 self.end_intents(open, patience).await?;
                 Ok(match row.lock {
                     Lock::Draining { .. } => Some(Event::Drained { handover: fresh() }),
-                    Lock::Vacant { .. } | Lock::Held { .. } | Lock::Fenced { .. } | Lock::Frozen { .. } => None,
+                    Lock::Vacant { .. }
+                    | Lock::Held { .. }
+                    | Lock::Fenced { .. }
+                    | Lock::Frozen { .. } => None,
                 })
             }
             Effect::AbortUploads { up_to } => {
                 self.abort_uploads(open, up_to).await?;
                 Ok(None)
             }
-            Effect::CreateAnchor { epoch, holder, handover } => {
-                let anchor = Anchor { repository: open.name.clone(), epoch, holder, handover, previous: None };
+            Effect::CreateAnchor {
+                epoch,
+                holder,
+                handover,
+            } => {
+                let anchor = Anchor {
+                    repository: open.name.clone(),
+                    epoch,
+                    holder,
+                    handover,
+                    previous: None,
+                };
                 let highest = self.create_anchor(open, anchor).await?;
                 Ok(Some(Event::Anchors { highest }))
             }
             Effect::RebuildCatalog => {
                 self.sweep_store_uploads(open).await?;
                 self.scan(open).await?;
-                Ok(Some(Event::Rebuilt { drained: self.drained(open).await? }))
+                self.load_guard(open).await?;
+                Ok(Some(Event::Rebuilt {
+                    drained: self.drained(open).await?,
+                }))
             }
         }
     }
@@ -212,7 +352,11 @@ impl Door {
     }
 
     async fn drained(&self, open: &OpenRepository) -> Result<bool, Error> {
-        let open = self.state.intents(open.id).await.map_err(|e| state_failed("list open intents", &e))?;
+        let open = self
+            .state
+            .intents(open.id)
+            .await
+            .map_err(|e| state_failed("list open intents", &e))?;
         Ok(open.is_empty())
     }
 
@@ -220,15 +364,37 @@ impl Door {
     async fn abort_uploads(&self, open: &OpenRepository, up_to: Epoch) -> Result<(), Error> {
         let mut after = None;
         loop {
-            let query = UploadQuery { bucket: open.bucket_id, repositories: [open.id].into(), prefix: String::new(), after, limit: PAGE };
-            let page = self.state.uploads(&query).await.map_err(|e| state_failed("list the uploads", &e))?;
-            after = page.uploads.last().map(|u| (u.key.as_str().to_owned(), u.id.clone()));
-            for upload in page.uploads.iter().filter(|u| u.epoch.is_none_or(|epoch| epoch <= up_to)) {
+            let query = UploadQuery {
+                bucket: open.bucket_id,
+                repositories: [open.id].into(),
+                prefix: String::new(),
+                after,
+                limit: PAGE,
+            };
+            let page = self
+                .state
+                .uploads(&query)
+                .await
+                .map_err(|e| state_failed("list the uploads", &e))?;
+            after = page
+                .uploads
+                .last()
+                .map(|u| (u.key.as_str().to_owned(), u.id.clone()));
+            for upload in page
+                .uploads
+                .iter()
+                .filter(|u| u.epoch.is_none_or(|epoch| epoch <= up_to))
+            {
                 let permit = lock::settle(&open.name, &upload.cluster, up_to);
-                open.store.abort(&permit, &upload.key, &upload.store_upload).await.map_err(|e| store_failed("abort an upload", &e))?;
+                open.store
+                    .abort(&permit, &upload.key, &upload.store_upload)
+                    .await
+                    .map_err(|e| store_failed("abort an upload", &e))?;
                 match self.state.drop_upload(&permit, &upload.id).await {
                     Ok(_) => {}
-                    Err(WriteError::Failed(e)) => return Err(state_failed("forget an upload", &e).into()),
+                    Err(WriteError::Failed(e)) => {
+                        return Err(state_failed("forget an upload", &e).into());
+                    }
                     Err(e) => return Err(unavailable("forget an upload", &e).into()),
                 }
             }
@@ -239,31 +405,53 @@ impl Door {
     }
 
     /// Creates the anchor after the last one; returns the highest there is then, whoever made it.
-    async fn create_anchor(&self, open: &OpenRepository, mut anchor: Anchor) -> Result<Option<Anchor>, Error> {
-        let there = own::all(open.store.as_ref(), &anchor::prefix(&open.name)).await.map_err(|e| store_failed("read its anchors", &e))?;
+    async fn create_anchor(
+        &self,
+        open: &OpenRepository,
+        mut anchor: Anchor,
+    ) -> Result<Option<Anchor>, Error> {
+        let there = own::all(open.store.as_ref(), &anchor::prefix(&open.name))
+            .await
+            .map_err(|e| store_failed("read its anchors", &e))?;
         anchor.previous = there.last().map(|last| anchor::hash(&last.bytes));
         let us = Cluster::new("snapgate");
         let permit = lock::settle(&open.name, &us, anchor.epoch);
         let name = anchor::name(&open.name, anchor.epoch);
         match own::create(open.store.as_ref(), &permit, &name, anchor::encode(&anchor)).await {
-            Ok(()) | Err(stores::Error::Exists | stores::Error::Unknown) => self.highest_anchor(open).await,
+            Ok(()) | Err(stores::Error::Exists | stores::Error::Unknown) => {
+                self.highest_anchor(open).await
+            }
             Err(e) => Err(store_failed("write the epoch's anchor", &e).into()),
         }
     }
 
     async fn highest_anchor(&self, open: &OpenRepository) -> Result<Option<Anchor>, Error> {
-        self.anchors(open).await?.map_err(|broken| Error::Refused(broken.to_string()))
+        self.anchors(open)
+            .await?
+            .map_err(|broken| Error::Refused(broken.to_string()))
     }
 
     /// The highest anchor in the store, if all of them form one chain.
-    async fn anchors(&self, open: &OpenRepository) -> Result<Result<Option<Anchor>, BrokenChain>, Error> {
-        let there = own::all(open.store.as_ref(), &anchor::prefix(&open.name)).await.map_err(|e| store_failed("read its anchors", &e))?;
-        let stored = there.iter().map(|o| Stored { name: o.name.as_str(), bytes: &o.bytes });
+    async fn anchors(
+        &self,
+        open: &OpenRepository,
+    ) -> Result<Result<Option<Anchor>, BrokenChain>, Error> {
+        let there = own::all(open.store.as_ref(), &anchor::prefix(&open.name))
+            .await
+            .map_err(|e| store_failed("read its anchors", &e))?;
+        let stored = there.iter().map(|o| Stored {
+            name: o.name.as_str(),
+            bytes: &o.bytes,
+        });
         Ok(anchor::verify_chain(&open.name, stored))
     }
 
     async fn read_row(&self, open: &OpenRepository) -> Result<LockRow, Error> {
-        let row = self.state.lock(open.id).await.map_err(|e| state_failed("read the lock", &e))?;
+        let row = self
+            .state
+            .lock(open.id)
+            .await
+            .map_err(|e| state_failed("read the lock", &e))?;
         open.gate.saw(row.clone());
         Ok(row)
     }
@@ -300,5 +488,8 @@ pub fn steps(open: &OpenRepository, ask: &Ask) -> Vec<String> {
         from: open.gate.row().lock.holder().cloned(),
         to: writer.clone(),
     };
-    [Product::Elasticsearch, Product::OpenSearch].into_iter().map(|product| lock::handover::text(&change, product)).collect()
+    [Product::Elasticsearch, Product::OpenSearch]
+        .into_iter()
+        .map(|product| lock::handover::text(&change, product))
+        .collect()
 }

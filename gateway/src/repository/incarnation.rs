@@ -12,7 +12,7 @@ use policies::key::RESERVED;
 use policies::lock::{self, Freeze};
 
 use super::door::OpenRepository;
-use super::own;
+use super::{Door, own};
 use crate::stores::{self, Store};
 
 /// How often a gateway looks for another one.
@@ -34,8 +34,19 @@ pub async fn begin(store: &dyn Store) -> stores::Result<Incarnation> {
     let permit = lock::settle(&Repository::new("snapgate"), &us, Epoch(0));
     for _ in 0..TRIES {
         let known = own::names(store, &format!("{RESERVED}incarnation-")).await?;
-        let highest = known.last().and_then(|n| n.as_str().rsplit('-').next()).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-        match own::create(store, &permit, &name(highest + 1), format!("pid {}\n", std::process::id()).into_bytes()).await {
+        let highest = known
+            .last()
+            .and_then(|n| n.as_str().rsplit('-').next())
+            .and_then(|n| n.parse::<u64>().ok())
+            .unwrap_or(0);
+        match own::create(
+            store,
+            &permit,
+            &name(highest + 1),
+            format!("pid {}\n", std::process::id()).into_bytes(),
+        )
+        .await
+        {
             Ok(()) => {
                 forget(store, &permit, &known).await;
                 return Ok(Incarnation(highest + 1));
@@ -48,7 +59,11 @@ pub async fn begin(store: &dyn Store) -> stores::Result<Incarnation> {
 }
 
 /// Only the highest one says anything; a few older ones are left for people.
-async fn forget(store: &dyn Store, permit: &policies::lock::Permit, known: &[policies::key::ObjectKey]) {
+async fn forget(
+    store: &dyn Store,
+    permit: &policies::lock::Permit,
+    known: &[policies::key::ObjectKey],
+) {
     const KEEP: usize = 8;
     let old = &known[..known.len().saturating_sub(KEEP)];
     if !old.is_empty() {
@@ -58,24 +73,34 @@ async fn forget(store: &dyn Store, permit: &policies::lock::Permit, known: &[pol
 
 /// True = another gateway came after this one.
 pub async fn superseded(store: &dyn Store, ours: Incarnation) -> stores::Result<bool> {
-    let later = store.list(&format!("{RESERVED}incarnation-"), Some(&name(ours.0)), 1).await?;
+    let later = store
+        .list(&format!("{RESERVED}incarnation-"), Some(&name(ours.0)), 1)
+        .await?;
     Ok(!later.is_empty())
 }
 
-/// Runs until the process ends: freezes the store's repositories when another gateway appears.
-pub async fn watch(store: Arc<dyn Store>, ours: Incarnation, repositories: Vec<Arc<OpenRepository>>) {
+/// Runs until the process ends: freezes the store's repositories when another gateway appears. Each repository
+/// looks by the number it stands with now; a recovery takes a new one.
+pub async fn watch(door: Arc<Door>, store: Arc<dyn Store>, repositories: Vec<Arc<OpenRepository>>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
-        match superseded(store.as_ref(), ours).await {
-            Ok(false) => {}
-            Ok(true) => {
-                for open in &repositories {
+        for open in repositories.iter().filter(|open| !open.gate.is_frozen()) {
+            let Some(ours) = *open.incarnation.lock() else {
+                continue;
+            };
+            match superseded(store.as_ref(), ours).await {
+                Ok(false) => {}
+                Ok(true) => {
                     tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");
-                    open.gate.doubt(Freeze::OtherGateway);
+                    if let Err(e) = door.freeze_for(open, Freeze::OtherGateway).await {
+                        tracing::error!(repository = %open.name, cause = %e, "frozen in this process only");
+                        open.gate.doubt(Freeze::OtherGateway);
+                    }
                 }
-                return;
+                Err(e) => {
+                    tracing::warn!(cause = %e, "could not look for another gateway; trying again")
+                }
             }
-            Err(e) => tracing::warn!(cause = %e, "could not look for another gateway; trying again"),
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Ingested {
     pub md5: [u8; 16],
     pub hash: [u8; 32],
     pub checksums: Vec<Checksum>,
+    /// The bytes themselves, if they were asked for and are not too many.
+    pub captured: Option<Bytes>,
 }
 
 impl Ingested {
@@ -27,9 +29,20 @@ impl Ingested {
     }
 }
 
-pub(super) async fn ingest(mut body: Body, upload: &mut dyn Upload) -> Result<Ingested, Error> {
+/// `capture`: keep up to this many bytes at hand, for metadata that must be judged before it is visible.
+pub(super) async fn ingest(
+    mut body: Body,
+    upload: &mut dyn Upload,
+    capture: usize,
+) -> Result<Ingested, Error> {
+    let mut captured = (capture > 0).then(Vec::new);
     let trailing = body.trailer.is_some();
-    let wanted: Vec<Algorithm> = body.expected.iter().map(|e| e.algorithm).chain(body.compute).collect();
+    let wanted: Vec<Algorithm> = body
+        .expected
+        .iter()
+        .map(|e| e.algorithm)
+        .chain(body.compute)
+        .collect();
     let mut digests = Digests::new(&wanted);
     let mut size = 0_u64;
     while let Some(chunk) = body.bytes.next().await {
@@ -39,7 +52,14 @@ pub(super) async fn ingest(mut body: Body, upload: &mut dyn Upload) -> Result<In
             return Err(BodyError::Incomplete.into());
         }
         digests.update(&chunk).await;
-        upload.write(chunk).await.map_err(|e| store_failed("store the bytes", &e))?;
+        match &mut captured {
+            Some(bytes) if bytes.len() + chunk.len() <= capture => bytes.extend_from_slice(&chunk),
+            Some(_) | None => captured = None,
+        }
+        upload
+            .write(chunk)
+            .await
+            .map_err(|e| store_failed("store the bytes", &e))?;
     }
     if body.size.is_some_and(|announced| size != announced) {
         return Err(BodyError::Incomplete.into());
@@ -53,8 +73,18 @@ pub(super) async fn ingest(mut body: Body, upload: &mut dyn Upload) -> Result<In
         return Err(BodyError::BadMd5.into());
     }
     verify(&expected, &sums.checksums)?;
-    let checksums = sums.checksums.iter().map(|(algorithm, value)| checksum(*algorithm, value)).collect();
-    Ok(Ingested { size, md5: sums.md5, hash: sums.hash, checksums })
+    let checksums = sums
+        .checksums
+        .iter()
+        .map(|(algorithm, value)| checksum(*algorithm, value))
+        .collect();
+    Ok(Ingested {
+        size,
+        md5: sums.md5,
+        hash: sums.hash,
+        checksums,
+        captured: captured.map(Bytes::from),
+    })
 }
 
 fn verify(expected: &[Expected], computed: &[(Algorithm, Box<[u8]>)]) -> Result<(), BodyError> {
@@ -69,21 +99,33 @@ fn verify(expected: &[Expected], computed: &[(Algorithm, Box<[u8]>)]) -> Result<
 
 pub(super) fn checksum(algorithm: Algorithm, value: &[u8]) -> Checksum {
     use base64::Engine;
-    Checksum { algorithm: algorithm.name().into(), value: base64::engine::general_purpose::STANDARD.encode(value) }
+    Checksum {
+        algorithm: algorithm.name().into(),
+        value: base64::engine::general_purpose::STANDARD.encode(value),
+    }
 }
 
 /// What a store's failure means for the client. "Surely absent" is not among them.
 pub(super) fn store_failed(doing: &str, e: &stores::Error) -> Error {
     match e {
         stores::Error::Full => {
-            tracing::error!(doing, "the store is full; writes are answered 503 until there is room");
+            tracing::error!(
+                doing,
+                "the store is full; writes are answered 503 until there is room"
+            );
             Error::SlowDown("The store is full; try again later.".into())
         }
         stores::Error::Busy => Error::SlowDown("The store asks to slow down; try again.".into()),
-        stores::Error::UploadGone => Error::SlowDown("This write was ended by a hand-over; try again.".into()),
-        stores::Error::Unstorable(why) => Error::InvalidArgument(format!("The store cannot hold this key: {why}.")),
-        stores::Error::Exists | stores::Error::Changed | stores::Error::Denied | stores::Error::Unknown | stores::Error::Failed(_) => {
-            unavailable(doing, e)
+        stores::Error::UploadGone => {
+            Error::SlowDown("This write was ended by a hand-over; try again.".into())
         }
+        stores::Error::Unstorable(why) => {
+            Error::InvalidArgument(format!("The store cannot hold this key: {why}."))
+        }
+        stores::Error::Exists
+        | stores::Error::Changed
+        | stores::Error::Denied
+        | stores::Error::Unknown
+        | stores::Error::Failed(_) => unavailable(doing, e),
     }
 }

@@ -13,7 +13,11 @@ const ROOTS: usize = 1000;
 impl Door {
     /// The visible root with the highest generation.
     pub async fn newest_root(&self, open: &OpenRepository) -> Result<Option<(u64, Object)>, Error> {
-        let base = if open.plan.base_path.is_empty() { String::new() } else { format!("{}/", open.plan.base_path) };
+        let base = if open.plan.base_path.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", open.plan.base_path)
+        };
         let query = ListQuery {
             bucket: open.bucket_id,
             repositories: [open.id].into(),
@@ -22,11 +26,19 @@ impl Door {
             after: None,
             limit: ROOTS,
         };
-        let listing = self.state.list(&query).await.map_err(|e| state_failed("list its catalog", &e))?;
+        let listing = self
+            .state
+            .list(&query)
+            .await
+            .map_err(|e| state_failed("list its catalog", &e))?;
         let roots = listing.entries.into_iter().filter_map(|entry| match entry {
             Entry::Object(object) => {
                 let class = Class::parse(object.key.as_str().strip_prefix(&base)?);
-                if let Class::Root(generation) = class { Some((generation, object)) } else { None }
+                if let Class::Root(generation) = class {
+                    Some((generation, object))
+                } else {
+                    None
+                }
             }
             Entry::Prefix(_) => None,
         });
@@ -46,6 +58,9 @@ impl Door {
             after: request.after,
             limit: request.limit,
         };
-        self.state.list(&query).await.map_err(|e| state_failed("list its catalog", &e))
+        self.state
+            .list(&query)
+            .await
+            .map_err(|e| state_failed("list its catalog", &e))
     }
 }

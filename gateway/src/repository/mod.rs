@@ -11,6 +11,7 @@ pub mod adoption;
 mod copy;
 mod door;
 mod gate;
+mod guarding;
 pub mod handover;
 pub mod incarnation;
 mod ingest;
@@ -21,6 +22,7 @@ mod read;
 pub mod reaper;
 mod recovery;
 mod remove;
+pub mod verify;
 mod write;
 
 pub use door::{Door, OpenRepository};
@@ -31,7 +33,7 @@ use policies::identity::{Bucket, Cluster};
 use policies::key::ObjectKey;
 
 use crate::digest::Algorithm;
-use crate::state::{Checksum, Details, MultipartUpload, Object, PartRow};
+use crate::state::{Checksum, Object};
 use crate::stores::ByteStream;
 
 /// Who asks, and how the request can be recognised again.
@@ -52,13 +54,16 @@ pub struct Address {
     pub key: ObjectKey,
 }
 
+/// Reads the checksums that came after the last byte.
+pub type Trailer = Box<dyn FnOnce() -> Result<Vec<Expected>, BodyError> + Send>;
+
 /// Bytes on their way in. Every error means: nothing may become visible.
 pub struct Body {
     pub bytes: BoxStream<'static, Result<Bytes, BodyError>>,
     /// Decoded length in bytes; a body that is shorter or longer is refused.
     pub size: Option<u64>,
     /// Called once after the last byte: the checksums that came as trailers.
-    pub trailer: Option<Box<dyn FnOnce() -> Result<Vec<Expected>, BodyError> + Send>>,
+    pub trailer: Option<Trailer>,
     /// Hex MD5 that the client sent as Content-MD5.
     pub md5: Option<[u8; 16]>,
     /// Checksums that came as headers.
@@ -237,9 +242,17 @@ pub enum Refusal {
     )]
     PresignedCommit { key: ObjectKey },
     #[error("The upload to '{key}' was begun by '{owner}'; '{caller}' may not touch it.")]
-    ForeignUpload { key: ObjectKey, owner: Cluster, caller: Cluster },
-    #[error("{0}")]
-    Guard(String),
+    ForeignUpload {
+        key: ObjectKey,
+        owner: Cluster,
+        caller: Cluster,
+    },
+    /// What `policies::guard` says.
+    #[error("{sentence}")]
+    Guard {
+        label: &'static str,
+        sentence: String,
+    },
 }
 
 impl Refusal {
@@ -254,7 +267,7 @@ impl Refusal {
             Self::Reserved => "reserved",
             Self::PresignedCommit { .. } => "presigned_commit",
             Self::ForeignUpload { .. } => "foreign_upload",
-            Self::Guard(_) => "guard",
+            Self::Guard { label, .. } => label,
         }
     }
 }
@@ -268,5 +281,7 @@ impl From<policies::key::InvalidKey> for Error {
 /// "We failed": never absent, never refused. The cause goes to the log, not to the client.
 pub(crate) fn unavailable(doing: &str, cause: &dyn std::error::Error) -> Error {
     tracing::error!(doing, cause = %cause, "failed");
-    Error::Unavailable(format!("The gateway could not {doing}; nothing was acknowledged. Try again."))
+    Error::Unavailable(format!(
+        "The gateway could not {doing}; nothing was acknowledged. Try again."
+    ))
 }

@@ -24,8 +24,16 @@ pub(super) fn key(name: &str) -> stores::Result<ObjectKey> {
 }
 
 /// [`stores::Error::Exists`] = somebody made it before.
-pub(super) async fn create(store: &dyn Store, permit: &Permit, name: &str, bytes: Vec<u8>) -> stores::Result<()> {
-    let plan = Plan { size: Some(bytes.len() as u64), fenced: false };
+pub(super) async fn create(
+    store: &dyn Store,
+    permit: &Permit,
+    name: &str,
+    bytes: Vec<u8>,
+) -> stores::Result<()> {
+    let plan = Plan {
+        size: Some(bytes.len() as u64),
+        fenced: false,
+    };
     let mut upload = store.begin(permit, &key(name)?, plan).await?;
     upload.write(Bytes::from(bytes)).await?;
     upload.publish(Publish::CreateOnly).await.map(|_| ())
@@ -37,7 +45,9 @@ pub(super) async fn read(store: &dyn Store, name: &ObjectKey) -> stores::Result<
         return Ok(None);
     };
     if content.size > LARGEST {
-        return Err(stores::Error::Failed(format!("'{name}' is too large to be the gateway's own").into()));
+        return Err(stores::Error::Failed(
+            format!("'{name}' is too large to be the gateway's own").into(),
+        ));
     }
     let mut bytes = Vec::new();
     while let Some(chunk) = content.bytes.try_next().await? {

@@ -18,14 +18,25 @@ const ATTEMPTS: u32 = 40;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(25);
 
 impl Door {
-    pub async fn head(&self, caller: &Caller, at: &Address, condition: &ReadCondition) -> Result<Object, Error> {
+    pub async fn head(
+        &self,
+        caller: &Caller,
+        at: &Address,
+        condition: &ReadCondition,
+    ) -> Result<Object, Error> {
         let found = self.find_readable(caller, at)?;
         let object = self.visible(&found, at).await?;
         judge(&object, condition)?;
         Ok(object)
     }
 
-    pub async fn get(&self, caller: &Caller, at: &Address, range: Option<RangeSpec>, condition: &ReadCondition) -> Result<Retrieved, Error> {
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        at: &Address,
+        range: Option<RangeSpec>,
+        condition: &ReadCondition,
+    ) -> Result<Retrieved, Error> {
         let found = self.find_readable(caller, at)?;
         let settled = found.class.writing() == Writing::Once;
         for _ in 0..ATTEMPTS {
@@ -36,42 +47,72 @@ impl Door {
             }
             let object = lookup.object.ok_or(Error::NoSuchKey)?;
             judge(&object, condition)?;
-            let range = range.map(|spec| resolve(&object, spec)).transpose()?.flatten();
-            let content = self.open_content(&found.open, &object, range.clone()).await?;
+            let range = range
+                .map(|spec| resolve(&object, spec))
+                .transpose()?
+                .flatten();
+            let content = self
+                .open_content(&found.open, &object, range.clone())
+                .await?;
             if settled || self.unchanged(&found.open, at, object.sequence).await? {
                 if let Some(bytes) = content {
-                    return Ok(Retrieved { object, range, bytes });
+                    return Ok(Retrieved {
+                        object,
+                        range,
+                        bytes,
+                    });
                 }
                 return Err(vanished(&found.open, &object));
             }
         }
-        Err(Error::SlowDown("This object is being written; try again.".into()))
+        Err(Error::SlowDown(
+            "This object is being written; try again.".into(),
+        ))
     }
 
     /// None = the store has other content, or none, under the name.
-    async fn open_content(&self, open: &OpenRepository, object: &Object, range: Option<Range<u64>>) -> Result<Option<stores::ByteStream>, Error> {
-        match open.store.read(&object.key, range, Some(&object.identity)).await {
+    async fn open_content(
+        &self,
+        open: &OpenRepository,
+        object: &Object,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<stores::ByteStream>, Error> {
+        match open
+            .store
+            .read(&object.key, range, Some(&object.identity))
+            .await
+        {
             Ok(Some(content)) if content.size == object.size => Ok(Some(content.bytes)),
             Ok(Some(_) | None) | Err(stores::Error::Changed) => Ok(None),
             Err(e) => Err(store_failed("read the object", &e)),
         }
     }
 
-    async fn unchanged(&self, open: &OpenRepository, at: &Address, sequence: u64) -> Result<bool, Error> {
+    async fn unchanged(
+        &self,
+        open: &OpenRepository,
+        at: &Address,
+        sequence: u64,
+    ) -> Result<bool, Error> {
         let again = self.lookup(open, &at.key).await?;
         Ok(!again.busy && again.object.is_some_and(|o| o.sequence == sequence))
     }
 
     /// The object as clients may see it now.
     pub(super) async fn visible(&self, found: &Found, at: &Address) -> Result<Object, Error> {
-        self.lookup(&found.open, &at.key).await?.object.ok_or(Error::NoSuchKey)
+        self.lookup(&found.open, &at.key)
+            .await?
+            .object
+            .ok_or(Error::NoSuchKey)
     }
 }
 
 /// The catalog knows it and the store does not have it: somebody changed the store behind the gateway.
 fn vanished(open: &OpenRepository, object: &Object) -> Error {
     tracing::error!(repository = %open.name, key = %object.key, "the store lost or changed this object behind the gateway");
-    Error::Unavailable("The store lost or changed this object behind the gateway; see the gateway's log.".into())
+    Error::Unavailable(
+        "The store lost or changed this object behind the gateway; see the gateway's log.".into(),
+    )
 }
 
 /// RFC 9110, 13.2.2: the order of precedence.
@@ -109,7 +150,11 @@ pub(super) fn resolve(object: &Object, spec: RangeSpec) -> Result<Option<Range<u
 fn part(object: &Object, number: u16) -> Result<Option<Range<u64>>, Error> {
     let parts = object.details.as_ref().map_or(&[][..], |d| &d.parts);
     if parts.is_empty() {
-        return if number == 1 { Ok((object.size > 0).then_some(0..object.size)) } else { Err(Error::RangeNotSatisfiable { size: object.size }) };
+        return if number == 1 {
+            Ok((object.size > 0).then_some(0..object.size))
+        } else {
+            Err(Error::RangeNotSatisfiable { size: object.size })
+        };
     }
     let mut start = 0;
     for (position, part) in parts.iter().enumerate() {

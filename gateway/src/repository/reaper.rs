@@ -32,6 +32,7 @@ pub(super) struct Held {
 /// Runs until the process ends: one task per repository.
 pub async fn run(door: Arc<Door>, open: Arc<OpenRepository>) {
     let mut last = tokio::time::Instant::now();
+    open.reap.notify_one();
     loop {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
@@ -39,7 +40,10 @@ pub async fn run(door: Arc<Door>, open: Arc<OpenRepository>) {
         }
         let passed = last.elapsed();
         last = tokio::time::Instant::now();
-        if let Err(e) = door.reap(&open, u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)).await {
+        if let Err(e) = door
+            .reap(&open, u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
+            .await
+        {
             tracing::warn!(repository = %open.name, cause = %e, "the reaper will try again");
         }
     }
@@ -49,7 +53,11 @@ impl Door {
     async fn reap(&self, open: &OpenRepository, passed_ms: u64) -> Result<(), Error> {
         let uptime = open.uptime_share(&self.state, passed_ms).await?;
         loop {
-            let due = self.state.reapable(open.id, uptime, BATCH).await.map_err(|e| state_failed("list deleted objects", &e))?;
+            let due = self
+                .state
+                .reapable(open.id, uptime, BATCH)
+                .await
+                .map_err(|e| state_failed("list deleted objects", &e))?;
             let full = due.len() == BATCH;
             let Some(permit) = settle_permit(open) else {
                 return Ok(());
@@ -62,7 +70,10 @@ impl Door {
             }
             let progress = !gone.is_empty();
             if progress {
-                self.state.reaped(&permit, gone).await.map_err(|e| state_failed("forget deleted objects", &e))?;
+                self.state
+                    .reaped(&permit, gone)
+                    .await
+                    .map_err(|e| state_failed("forget deleted objects", &e))?;
             }
             if !full || !progress {
                 return Ok(());
@@ -71,7 +82,12 @@ impl Door {
     }
 
     /// True = the bytes are surely gone, or the name is in use again and the tombstone says nothing any more.
-    async fn reap_one(&self, open: &OpenRepository, permit: &Permit, tombstone: &Tombstone) -> Result<bool, Error> {
+    async fn reap_one(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        tombstone: &Tombstone,
+    ) -> Result<bool, Error> {
         let _turn = open.turn(&tombstone.object.key).await;
         if !tombstone.location.as_str().starts_with(RESERVED) {
             let lookup = self.lookup(open, &tombstone.object.key).await?;
@@ -81,7 +97,12 @@ impl Door {
             if lookup.object.is_some() {
                 return Ok(true);
             }
-            match open.store.stat(&tombstone.location).await.map_err(|e| store_failed("look at a deleted object", &e))? {
+            match open
+                .store
+                .stat(&tombstone.location)
+                .await
+                .map_err(|e| store_failed("look at a deleted object", &e))?
+            {
                 Some(stat) if stat.identity != tombstone.object.identity => {
                     tracing::warn!(repository = %open.name, key = %tombstone.location, "not what was deleted lies here; it is left alone");
                     return Ok(true);
@@ -90,7 +111,10 @@ impl Door {
                 None => return Ok(true),
             }
         }
-        let removed = open.store.delete(permit, std::slice::from_ref(&tombstone.location)).await;
+        let removed = open
+            .store
+            .delete(permit, std::slice::from_ref(&tombstone.location))
+            .await;
         for result in removed {
             result.map_err(|e| store_failed("remove a deleted object", &e))?;
         }
@@ -98,38 +122,83 @@ impl Door {
     }
 
     /// What lies at a name in the store, read and hashed.
-    pub(super) async fn content_at(&self, open: &OpenRepository, key: &ObjectKey) -> Result<Option<Held>, Error> {
+    pub(super) async fn content_at(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+    ) -> Result<Option<Held>, Error> {
         self.content_hashed_as(open, key, &[]).await
     }
 
     /// As [`Self::content_at`], hashed the way an object made of these parts is.
-    pub(super) async fn content_hashed_as(&self, open: &OpenRepository, key: &ObjectKey, parts: &[PartDetail]) -> Result<Option<Held>, Error> {
-        let Some(mut content) = open.store.read(key, None, None).await.map_err(|e| store_failed("read the object", &e))? else {
+    pub(super) async fn content_hashed_as(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+        parts: &[PartDetail],
+    ) -> Result<Option<Held>, Error> {
+        let Some(mut content) = open
+            .store
+            .read(key, None, None)
+            .await
+            .map_err(|e| store_failed("read the object", &e))?
+        else {
             return Ok(None);
         };
         let mut hasher = crate::digest::Whole::of_parts(parts.iter().map(|p| p.size));
-        while let Some(chunk) = content.bytes.try_next().await.map_err(|e| store_failed("read the object", &e))? {
+        while let Some(chunk) = content
+            .bytes
+            .try_next()
+            .await
+            .map_err(|e| store_failed("read the object", &e))?
+        {
             hasher.update(&chunk);
         }
-        Ok(Some(Held { size: content.size, hash: hasher.finish(), identity: content.identity }))
+        Ok(Some(Held {
+            size: content.size,
+            hash: hasher.finish(),
+            identity: content.identity,
+        }))
     }
 
     /// Makes a name free that the catalog does not show: deleted content moves to where the retention keeps it,
     /// an orphan to where a person can look at it. The caller has the turn at the key.
-    pub(super) async fn clear_name(&self, open: &OpenRepository, permit: &Permit, key: &ObjectKey) -> Result<(), Error> {
+    pub(super) async fn clear_name(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        key: &ObjectKey,
+    ) -> Result<(), Error> {
         let tombstones = self.tombstones_at(open, key).await?;
-        if tombstones.is_empty() && open.store.stat(key).await.map_err(|e| store_failed("look at the name", &e))?.is_none() {
+        if tombstones.is_empty()
+            && open
+                .store
+                .stat(key)
+                .await
+                .map_err(|e| store_failed("look at the name", &e))?
+                .is_none()
+        {
             return Ok(());
         }
         let kept = match tombstones.first() {
             Some(tombstone) => format!("{RESERVED}kept/{}/{:020}", open.name, tombstone.removed),
-            None => format!("{RESERVED}kept/{}/orphan-{}", open.name, crate::config::secret::generate(12)),
+            None => format!(
+                "{RESERVED}kept/{}/orphan-{}",
+                open.name,
+                crate::config::secret::generate(12)
+            ),
         };
         let kept = ObjectKey::parse(&kept).expect("a prefix, a short name and a number are a key");
         tracing::info!(repository = %open.name, key = %key, kept = %kept, "moved out of the way");
-        open.store.set_aside(permit, key, &kept).await.map_err(|e| store_failed("move older content aside", &e))?;
+        open.store
+            .set_aside(permit, key, &kept)
+            .await
+            .map_err(|e| store_failed("move older content aside", &e))?;
         for tombstone in tombstones {
-            self.state.move_tombstone(permit, tombstone.id, &kept).await.map_err(|e| state_failed("note where deleted content is kept", &e))?;
+            self.state
+                .move_tombstone(permit, tombstone.id, &kept)
+                .await
+                .map_err(|e| state_failed("note where deleted content is kept", &e))?;
         }
         for result in open.store.delete(permit, std::slice::from_ref(key)).await {
             result.map_err(|e| store_failed("free the name", &e))?;
@@ -138,16 +207,37 @@ impl Door {
     }
 
     /// The content at this name is visible again: its tombstones say nothing any more.
-    pub(super) async fn forget_tombstones_at(&self, open: &OpenRepository, permit: &Permit, key: &ObjectKey) -> Result<(), Error> {
-        let ids: Vec<u64> = self.tombstones_at(open, key).await?.into_iter().map(|t| t.id).collect();
+    pub(super) async fn forget_tombstones_at(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        key: &ObjectKey,
+    ) -> Result<(), Error> {
+        let ids: Vec<u64> = self
+            .tombstones_at(open, key)
+            .await?
+            .into_iter()
+            .map(|t| t.id)
+            .collect();
         if ids.is_empty() {
             return Ok(());
         }
-        self.state.reaped(permit, ids).await.map_err(|e| state_failed("forget deleted objects", &e))
+        self.state
+            .reaped(permit, ids)
+            .await
+            .map_err(|e| state_failed("forget deleted objects", &e))
     }
 
-    async fn tombstones_at(&self, open: &OpenRepository, key: &ObjectKey) -> Result<Vec<Tombstone>, Error> {
-        let mut all = self.state.tombstone(open.id, key).await.map_err(|e| state_failed("look up deleted objects", &e))?;
+    async fn tombstones_at(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+    ) -> Result<Vec<Tombstone>, Error> {
+        let mut all = self
+            .state
+            .tombstone(open.id, key)
+            .await
+            .map_err(|e| state_failed("look up deleted objects", &e))?;
         all.retain(|t| t.location == *key);
         Ok(all)
     }
@@ -157,7 +247,10 @@ impl OpenRepository {
     /// The gateway's uptime; each repository's reaper reports only its share, so that the sum is the truth.
     async fn uptime_share(&self, state: &Arc<dyn State>, passed_ms: u64) -> Result<u64, Error> {
         let add = if self.keeps_time { passed_ms } else { 0 };
-        state.uptime(add).await.map_err(|e| state_failed("note its uptime", &e))
+        state
+            .uptime(add)
+            .await
+            .map_err(|e| state_failed("note its uptime", &e))
     }
 }
 
@@ -165,9 +258,10 @@ impl OpenRepository {
 pub(super) fn settle_permit(open: &OpenRepository) -> Option<Permit> {
     let us = policies::identity::Cluster::new("snapgate");
     match open.gate.row().lock {
-        Lock::Vacant { epoch } | Lock::Held { epoch, .. } | Lock::Draining { epoch, .. } | Lock::Fenced { epoch, .. } => {
-            Some(lock::settle(&open.name, &us, epoch))
-        }
+        Lock::Vacant { epoch }
+        | Lock::Held { epoch, .. }
+        | Lock::Draining { epoch, .. }
+        | Lock::Fenced { epoch, .. } => Some(lock::settle(&open.name, &us, epoch)),
         Lock::Frozen { .. } => None,
     }
 }

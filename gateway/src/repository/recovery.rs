@@ -5,15 +5,25 @@
 //! other content means that it did not, so it is aborted. Whoever resolves gets the same answer.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use policies::identity::Cluster;
-use policies::lock::{self, Freeze, Lock, Permit};
+use policies::identity::{Cluster, StoreName};
+use policies::key::{Class, ObjectKey};
+use policies::lock::{self, Found, Freeze, IntentFacts, Lock, Permit, Resolution, UploadFact};
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
 use super::{Door, Error};
 use crate::state::{Intent, WriteError};
+use crate::stores::Identity;
+
+/// What identifies content, for the resolver's rule.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Content {
+    size: u64,
+    hash: Option<[u8; 32]>,
+}
 
 impl Door {
     /// Before anything listens: row and anchors agree, half-done hand-overs and open intents are brought to
@@ -21,18 +31,16 @@ impl Door {
     pub async fn recover(&self) -> Result<(), Error> {
         let mut swept = HashSet::new();
         for open in self.repositories.values() {
-            if matches!(open.gate.row().lock, Lock::Frozen { reason: Freeze::StoreUnreachable, .. }) {
+            if matches!(
+                open.gate.row().lock,
+                Lock::Frozen {
+                    reason: Freeze::StoreUnreachable,
+                    ..
+                }
+            ) {
                 continue;
             }
-            let done = match self.resume_lock(open).await {
-                Ok(()) => self.resolve_all(open).await,
-                Err(e) => Err(Error::Unavailable(e.to_string())),
-            };
-            let done = match done {
-                Ok(()) if swept.insert(open.plan.store.clone()) => self.sweep_store_uploads(open).await,
-                other => other,
-            };
-            if let Err(e) = done {
+            if let Err(e) = self.recover_one(open, &mut swept).await {
                 tracing::error!(repository = %open.name, cause = %e, "frozen: what the last run left open could not be brought to an end");
                 open.gate.doubt(Freeze::StoreUnreachable);
             }
@@ -40,9 +48,67 @@ impl Door {
         Ok(())
     }
 
+    /// A state database that is older than the store, or in doubt, touches nothing.
+    async fn recover_one(
+        &self,
+        open: &Arc<OpenRepository>,
+        swept: &mut HashSet<StoreName>,
+    ) -> Result<(), Error> {
+        self.resume_lock(open)
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))?;
+        if !open.gate.row().lock.catalog_is_current() {
+            return Ok(());
+        }
+        self.resolve_all(open).await?;
+        if swept.insert(open.plan.store.clone()) {
+            self.sweep_store_uploads(open).await?;
+        }
+        if let Some(root) = self.root_behind_us(open).await? {
+            tracing::error!(repository = %open.name, root, "frozen: the store holds a newer root than the catalog");
+            return self
+                .freeze_for(open, Freeze::RootAppeared(root))
+                .await
+                .map_err(|e| Error::Unavailable(e.to_string()));
+        }
+        self.load_guard(open).await
+    }
+
+    /// The newest root in the store, if the catalog does not know it: the database is older than the store (anchors
+    /// say nothing within one epoch), or somebody wrote past the gateway.
+    async fn root_behind_us(&self, open: &OpenRepository) -> Result<Option<String>, Error> {
+        let base = if open.plan.base_path.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", open.plan.base_path)
+        };
+        let listed = super::own::names(open.store.as_ref(), &format!("{base}index-"))
+            .await
+            .map_err(|e| store_failed("list its roots", &e))?;
+        let generation = |key: &ObjectKey| match Class::parse(key.as_str().strip_prefix(&base)?) {
+            Class::Root(generation) => Some(generation),
+            _other => None,
+        };
+        let in_store = listed
+            .iter()
+            .filter_map(|key| Some((generation(key)?, key)))
+            .max();
+        let known = self
+            .newest_root(open)
+            .await?
+            .map(|(generation, _)| generation);
+        Ok(in_store
+            .filter(|(generation, _)| known.is_none_or(|known| *generation > known))
+            .map(|(_, key)| key.to_string()))
+    }
+
     /// Ends every open intent of a repository. Idempotent.
     pub async fn resolve_all(&self, open: &OpenRepository) -> Result<(), Error> {
-        let intents = self.state.intents(open.id).await.map_err(|e| state_failed("list open intents", &e))?;
+        let intents = self
+            .state
+            .intents(open.id)
+            .await
+            .map_err(|e| state_failed("list open intents", &e))?;
         for intent in intents {
             let permit = lock::settle(&open.name, &intent.cluster, intent.epoch);
             let _turn = open.turn(&intent.put.key).await;
@@ -52,48 +118,155 @@ impl Door {
     }
 
     /// The caller has the turn at the key.
-    pub(super) async fn resolve(&self, open: &OpenRepository, permit: &Permit, intent: &Intent) -> Result<(), Error> {
+    pub(super) async fn resolve(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        intent: &Intent,
+    ) -> Result<(), Error> {
         let key = &intent.put.key;
-        open.store.abort(permit, key, &intent.upload).await.map_err(|e| store_failed("abort an unfinished upload", &e))?;
-        let there = self.content_of(open, intent).await?;
-        let took_effect = there.is_some();
-        tracing::info!(repository = %open.name, key = %key, took_effect, "resolved an open intent");
-        match there {
-            Some(identity) => match self.state.commit_intent(intent.id, identity).await {
-                Ok(_) | Err(WriteError::IntentGone) => Ok(()),
-                Err(WriteError::Failed(e)) => Err(state_failed("record a resolved write", &e)),
-                Err(e @ (WriteError::LockMoved(_) | WriteError::Exists(_) | WriteError::KeyBusy | WriteError::UploadGone)) => {
-                    Err(super::unavailable("record a resolved write", &e))
-                }
+        open.store
+            .abort(permit, key, &intent.upload)
+            .await
+            .map_err(|e| store_failed("abort an unfinished upload", &e))?;
+        let (found, identity) = self.found_at(open, intent).await?;
+        let expects = Content {
+            size: intent.put.size,
+            hash: intent.put.hash,
+        };
+        let catalog = self.lookup(open, key).await?.object;
+        let catalog = catalog.map(|row| match (&identity, row.hash) {
+            // Adopted content has no hash; the store's identity tells that it is still there.
+            (Some(identity), None) if *identity == row.identity => Content {
+                size: row.size,
+                hash: found.and_then(|f| f.hash),
             },
-            None => self.state.abort_intent(intent.id).await.map_err(|e| state_failed("end an intent", &e)),
+            (Some(_) | None, hash) => Content {
+                size: row.size,
+                hash,
+            },
+        });
+        let facts = IntentFacts {
+            upload: UploadFact::Gone,
+            found: found.map_or(Found::Nothing, Found::Content),
+            expects,
+            catalog,
+        };
+        let resolution = lock::resolve(&facts);
+        tracing::info!(repository = %open.name, key = %key, ?resolution, "resolved an open intent");
+        match (resolution, identity) {
+            (Resolution::Commit, Some(identity)) => {
+                match self.state.commit_intent(intent.id, identity).await {
+                    Ok(_) | Err(WriteError::IntentGone) => Ok(()),
+                    Err(WriteError::Failed(e)) => Err(state_failed("record a resolved write", &e)),
+                    Err(
+                        e @ (WriteError::LockMoved(_)
+                        | WriteError::Exists(_)
+                        | WriteError::KeyBusy
+                        | WriteError::UploadGone),
+                    ) => Err(super::unavailable("record a resolved write", &e)),
+                }
+            }
+            (Resolution::Abort, _) => {
+                self.state
+                    .abort_intent(intent.id)
+                    .await
+                    .map_err(|e| state_failed("end an intent", &e))?;
+                self.drop_kept(open, permit, intent).await
+            }
+            (Resolution::Freeze, _) => {
+                open.gate.doubt(Freeze::RootAppeared(key.to_string()));
+                Err(Error::Unavailable(format!(
+                    "The store holds '{key}' with content that nobody wrote through this gateway."
+                )))
+            }
+            (Resolution::AskAgain, _) | (Resolution::Commit, None) => Err(Error::SlowDown(
+                "The store did not say what it holds; try again.".into(),
+            )),
         }
     }
 
-    /// The identity of the store's content if it is what the intent was to publish.
-    async fn content_of(&self, open: &OpenRepository, intent: &Intent) -> Result<Option<crate::stores::Identity>, Error> {
-        let Some(stat) = open.store.stat(&intent.put.key).await.map_err(|e| store_failed("look at a written object", &e))? else {
-            return Ok(None);
+    /// The second name that older content got for a write which never took effect.
+    async fn drop_kept(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        intent: &Intent,
+    ) -> Result<(), Error> {
+        let Some(kept) = &intent.put.kept else {
+            return Ok(());
         };
-        if stat.size != intent.put.size {
-            return Ok(None);
+        for result in open
+            .store
+            .delete(permit, std::slice::from_ref(&kept.name))
+            .await
+        {
+            result.map_err(|e| store_failed("remove a second name", &e))?;
         }
+        Ok(())
+    }
+
+    /// What lies at the intent's name, and the store's identity of it; deleted content that is only kept counts as nothing.
+    async fn found_at(
+        &self,
+        open: &OpenRepository,
+        intent: &Intent,
+    ) -> Result<(Option<Content>, Option<Identity>), Error> {
+        let key = &intent.put.key;
         let parts = intent.put.details.as_ref().map_or(&[][..], |d| &d.parts);
-        let held = self.content_hashed_as(open, &intent.put.key, parts).await?;
-        Ok(held.filter(|h| Some(h.hash) == intent.put.hash && h.size == intent.put.size).map(|h| h.identity))
+        let Some(held) = self.content_hashed_as(open, key, parts).await? else {
+            return Ok((None, None));
+        };
+        let tombstones = self
+            .state
+            .tombstone(open.id, key)
+            .await
+            .map_err(|e| state_failed("look up deleted objects", &e))?;
+        let deleted = tombstones
+            .iter()
+            .any(|t| t.location == *key && t.object.identity == held.identity);
+        if deleted && Some(held.hash) != intent.put.hash {
+            return Ok((None, None));
+        }
+        Ok((
+            Some(Content {
+                size: held.size,
+                hash: Some(held.hash),
+            }),
+            Some(held.identity),
+        ))
     }
 
     /// Hidden uploads that neither an intent nor a client's multipart upload refers to are left over from a crash.
     pub(super) async fn sweep_store_uploads(&self, open: &OpenRepository) -> Result<(), Error> {
         let mut known = HashSet::new();
-        for other in self.repositories.values().filter(|other| other.plan.store == open.plan.store) {
-            known.extend(self.state.store_uploads(other.id).await.map_err(|e| state_failed("list the uploads", &e))?);
+        for other in self
+            .repositories
+            .values()
+            .filter(|other| other.plan.store == open.plan.store)
+        {
+            known.extend(
+                self.state
+                    .store_uploads(other.id)
+                    .await
+                    .map_err(|e| state_failed("list the uploads", &e))?,
+            );
         }
         let us = Cluster::new("snapgate");
         let permit = lock::settle(&open.name, &us, open.gate.row().lock.epoch());
-        let left = open.store.uploads().await.map_err(|e| store_failed("list unfinished uploads", &e))?;
-        for (key, upload) in left.into_iter().filter(|(_, upload)| !known.contains(upload)) {
-            open.store.abort(&permit, &key, &upload).await.map_err(|e| store_failed("remove an unfinished upload", &e))?;
+        let left = open
+            .store
+            .uploads()
+            .await
+            .map_err(|e| store_failed("list unfinished uploads", &e))?;
+        for (key, upload) in left
+            .into_iter()
+            .filter(|(_, upload)| !known.contains(upload))
+        {
+            open.store
+                .abort(&permit, &key, &upload)
+                .await
+                .map_err(|e| store_failed("remove an unfinished upload", &e))?;
         }
         Ok(())
     }

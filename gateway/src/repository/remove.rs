@@ -4,8 +4,10 @@
 //! bytes for the repository's retention, so that a delete can be undone.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 use std::sync::Arc;
 
+use policies::guard::Deletion;
 use policies::identity::{Bucket, Repository};
 use policies::key::{Class, ObjectKey, Writing};
 use policies::lock::Permit;
@@ -21,11 +23,17 @@ struct Group {
     permit: Permit,
     positions: Vec<usize>,
     removals: Vec<Removal>,
+    classes: Vec<Class>,
 }
 
 impl Door {
     /// Per-key verdicts, in the order of the keys; a missing key is success. The outer error concerns the whole request.
-    pub async fn delete(&self, caller: &Caller, bucket: &Bucket, keys: Vec<ObjectKey>) -> Result<Vec<Result<(), Error>>, Error> {
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        bucket: &Bucket,
+        keys: Vec<ObjectKey>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
         if !self.buckets.contains_key(bucket) {
             return Err(Error::NoSuchBucket);
         }
@@ -33,7 +41,18 @@ impl Door {
         let mut groups: BTreeMap<(Repository, bool), Group> = BTreeMap::new();
         let now_ms = clock::now_ms();
         for (position, key) in keys.into_iter().enumerate() {
-            let verdict = self.sort_in(caller, Address { bucket: bucket.clone(), key }, position, now_ms, &mut groups).await;
+            let verdict = self
+                .sort_in(
+                    caller,
+                    Address {
+                        bucket: bucket.clone(),
+                        key,
+                    },
+                    position,
+                    now_ms,
+                    &mut groups,
+                )
+                .await;
             verdicts.push(verdict);
         }
         for (_, group) in groups {
@@ -52,32 +71,69 @@ impl Door {
     ) -> Result<(), Error> {
         let found = self.find(&at)?;
         let free = found.class.writing() == Writing::Free;
-        if pointer_stays(&found.class) {
-            return self.permit(&found, caller, &at.key).await.map(|_| ());
-        }
+        let slot = (found.open.name.clone(), free);
+        let permit = match groups.contains_key(&slot) {
+            true => None,
+            false => Some(self.permit(&found, caller, &at.key).await?),
+        };
+        let retain_ms = match found.open.guarding.delete(&at.key, &found.class) {
+            Ok(Deletion::KeepServing) => return Ok(()),
+            Ok(Deletion::Free) => 0,
+            Ok(Deletion::Soft { .. }) => found.open.retain_ms(),
+            Err(refused) => {
+                let absent = self.lookup(&found.open, &at.key).await?.object.is_none();
+                return if absent { Ok(()) } else { Err(refused) };
+            }
+        };
         let removal = Removal {
             bucket: found.open.bucket_id,
             repository: found.open.id,
             key: at.key.clone(),
-            retain_ms: Some(if free { 0 } else { found.open.retain_ms() }),
+            retain_ms: Some(retain_ms),
             journalled: !free,
             now_ms,
         };
-        let slot = (found.open.name.clone(), free);
-        if let Some(group) = groups.get_mut(&slot) {
-            group.positions.push(position);
-            group.removals.push(removal);
-            return Ok(());
-        }
-        let permit = self.permit(&found, caller, &at.key).await?;
-        groups.insert(slot, Group { open: found.open, permit, positions: vec![position], removals: vec![removal] });
+        let group = match (groups.entry(slot), permit) {
+            (MapEntry::Occupied(entry), _) => entry.into_mut(),
+            (MapEntry::Vacant(entry), Some(permit)) => entry.insert(Group {
+                open: found.open,
+                permit,
+                positions: Vec::new(),
+                removals: Vec::new(),
+                classes: Vec::new(),
+            }),
+            (MapEntry::Vacant(_), None) => return Err(Error::SlowDown("Try again.".into())),
+        };
+        group.positions.push(position);
+        group.removals.push(removal);
+        group.classes.push(found.class);
         Ok(())
     }
 
-    async fn remove_group(&self, caller: &Caller, group: Group, verdicts: &mut [Result<(), Error>]) {
-        let Group { open, permit, positions, removals } = group;
+    async fn remove_group(
+        &self,
+        caller: &Caller,
+        group: Group,
+        verdicts: &mut [Result<(), Error>],
+    ) {
+        let Group {
+            open,
+            permit,
+            positions,
+            removals,
+            classes,
+        } = group;
+        let _no_root_now = open.guarding.commits.read().await;
+        let keys: Vec<ObjectKey> = removals.iter().map(|r| r.key.clone()).collect();
         match self.state.remove(&permit, removals).await {
-            Ok(_) => open.reap.notify_one(),
+            Ok(removed) => {
+                for ((key, class), removed) in keys.iter().zip(&classes).zip(removed) {
+                    if removed.is_some() {
+                        open.guarding.deleted(key, class);
+                    }
+                }
+                open.reap.notify_one();
+            }
             Err(e) => {
                 let error = open.write_failed(caller, e);
                 for position in positions {
@@ -86,10 +142,4 @@ impl Door {
             }
         }
     }
-}
-
-/// Elasticsearch 5 deletes `index.latest` (2.x: `index`) just before it writes it anew; readers of the pointer
-/// must never find it missing, so the old value stays until the new one replaces it.
-fn pointer_stays(class: &Class) -> bool {
-    matches!(class, Class::Pointer | Class::LegacyList)
 }

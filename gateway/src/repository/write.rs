@@ -14,14 +14,19 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use policies::format::digest;
+use policies::guard::Overwrite;
+use policies::identity::Epoch;
 use policies::key::{Class, ObjectKey, Writing};
-use policies::lock::{Freeze, Permit};
+use policies::lock::{Freeze, Permit, Term};
 
 use super::door::{Found, OpenRepository};
 use super::gate::state_failed;
+use super::guarding::{read_digest, wanted_bytes};
 use super::incarnation;
 use super::ingest::{Ingested, ingest, store_failed};
-use super::{Address, Body, Caller, Door, Error, Refusal, WriteCondition, Written};
+use super::{Address, Body, Caller, Door, Error, WriteCondition, Written};
 use crate::state::{AnswerKey, Details, Kept, NewIntent, Object, Put, WriteError};
 use crate::stores::{self, Identity, Plan, Publish, Upload};
 use crate::telemetry::clock;
@@ -39,16 +44,34 @@ pub(super) struct Prepared {
     /// The client's multipart upload that this completes.
     pub completes: Option<String>,
     pub operation: &'static str,
+    /// The bytes, of metadata that the guard reads.
+    pub captured: Option<Bytes>,
 }
 
 impl Door {
-    pub async fn put(&self, caller: &Caller, to: &Address, body: Body, mut details: Details, condition: WriteCondition) -> Result<Written, Error> {
+    pub async fn put(
+        &self,
+        caller: &Caller,
+        to: &Address,
+        body: Body,
+        mut details: Details,
+        condition: WriteCondition,
+    ) -> Result<Written, Error> {
         let found = self.find(to)?;
         let permit = self.permit(&found, caller, &to.key).await?;
-        let fenced = found.class.writing() != Writing::Once || !matches!(condition, WriteCondition::Always);
-        let plan = Plan { size: body.size, fenced };
-        let mut upload = found.open.store.begin(&permit, &to.key, plan).await.map_err(|e| store_failed("begin an upload", &e))?;
-        let taken = match ingest(body, upload.as_mut()).await {
+        let fenced =
+            found.class.writing() != Writing::Once || !matches!(condition, WriteCondition::Always);
+        let plan = Plan {
+            size: body.size,
+            fenced,
+        };
+        let mut upload = found
+            .open
+            .store
+            .begin(&permit, &to.key, plan)
+            .await
+            .map_err(|e| store_failed("begin an upload", &e))?;
+        let mut taken = match ingest(body, upload.as_mut(), wanted_bytes(&found.class)).await {
             Ok(taken) => taken,
             Err(e) => {
                 give_up(upload).await;
@@ -64,10 +87,13 @@ impl Door {
             details: some(details),
             completes: None,
             operation: "PutObject",
+            captured: taken.captured.take(),
         };
-        self.publish(caller, &found, permit, to, prepared, condition, taken).await
+        self.publish(caller, &found, permit, to, prepared, condition, taken)
+            .await
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one write, all of it")]
     async fn publish(
         &self,
         caller: &Caller,
@@ -78,8 +104,14 @@ impl Door {
         condition: WriteCondition,
         taken: Ingested,
     ) -> Result<Written, Error> {
-        let (etag, modified_ms) = self.settle(caller, found, permit, to, prepared, condition).await?;
-        Ok(Written { etag, checksums: taken.checksums, modified_ms })
+        let (etag, modified_ms) = self
+            .settle(caller, found, permit, to, prepared, condition)
+            .await?;
+        Ok(Written {
+            etag,
+            checksums: taken.checksums,
+            modified_ms,
+        })
     }
 
     /// From a verified upload to a recorded object; the ETag and time that the client is told.
@@ -93,14 +125,27 @@ impl Door {
         condition: WriteCondition,
     ) -> Result<(Arc<str>, i64), Error> {
         match (found.class.writing(), &condition) {
-            (Writing::Once, WriteCondition::Always) => self.settle_once(caller, found, &permit, to, prepared).await,
-            (Writing::Once | Writing::Commit | Writing::Free, _) => self.settle_under_intent(caller, found, &permit, to, prepared, condition).await,
+            (Writing::Once, WriteCondition::Always) => {
+                self.settle_once(caller, found, &permit, to, prepared).await
+            }
+            (Writing::Once | Writing::Commit | Writing::Free, _) => {
+                self.settle_under_intent(caller, found, &permit, to, prepared, condition)
+                    .await
+            }
         }
     }
 
-    async fn settle_once(&self, caller: &Caller, found: &Found, permit: &Permit, to: &Address, prepared: Prepared) -> Result<(Arc<str>, i64), Error> {
+    async fn settle_once(
+        &self,
+        caller: &Caller,
+        found: &Found,
+        permit: &Permit,
+        to: &Address,
+        prepared: Prepared,
+    ) -> Result<(Arc<str>, i64), Error> {
         let open = &found.open;
         let mut put = new_row(open, &to.key, &prepared, true);
+        let captured = prepared.captured;
         match prepared.upload.publish(Publish::CreateOnly).await {
             Ok(published) => put.identity = published.identity,
             Err(stores::Error::Exists) => {
@@ -115,35 +160,61 @@ impl Door {
         }
         let (etag, now) = (Arc::clone(&put.etag), put.now_ms);
         match self.state.record(permit, put.clone()).await {
-            Ok(_) => Ok((etag, now)),
-            Err(WriteError::Exists(Some(row))) if row.hash == put.hash => Ok((row.etag.clone(), row.modified_ms)),
+            Ok(_) => {
+                open.tell_written(&to.key, &found.class, captured).await;
+                Ok((etag, now))
+            }
+            Err(WriteError::Exists(Some(row))) if row.hash == put.hash => {
+                Ok((row.etag.clone(), row.modified_ms))
+            }
             Err(WriteError::Exists(_)) => Err(overwrite_refused(open, &found.class, &to.key)),
             Err(e) => Err(open.write_failed(caller, e)),
         }
     }
 
     /// A write-once name is taken in the store: by what the catalog knows, by deleted content, or by an orphan.
-    async fn occupied(&self, open: &OpenRepository, permit: &Permit, key: &ObjectKey, put: Put) -> Result<Occupied, Error> {
+    async fn occupied(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        key: &ObjectKey,
+        put: Put,
+    ) -> Result<Occupied, Error> {
         let _turn = open.turn(key).await;
         if let Some(object) = self.lookup(open, key).await?.object {
-            return Ok(if object.hash == put.hash { Occupied::Same(object) } else { Occupied::Other });
+            return Ok(if object.hash == put.hash {
+                Occupied::Same(object)
+            } else {
+                Occupied::Other
+            });
         }
         let Some(there) = self.content_at(open, key).await? else {
-            return Err(Error::SlowDown("The name was just freed; try again.".into()));
+            return Err(Error::SlowDown(
+                "The name was just freed; try again.".into(),
+            ));
         };
         if (there.hash, there.size) == (put.hash.unwrap_or_default(), put.size) {
-            let put = Put { identity: there.identity, ..put };
+            let put = Put {
+                identity: there.identity,
+                ..put
+            };
             self.forget_tombstones_at(open, permit, key).await?;
             self.state.record(permit, put).await.map_err(|e| match e {
                 WriteError::Failed(e) => state_failed("record the write", &e),
-                WriteError::LockMoved(_) | WriteError::Exists(_) | WriteError::KeyBusy | WriteError::IntentGone | WriteError::UploadGone => {
+                WriteError::LockMoved(_)
+                | WriteError::Exists(_)
+                | WriteError::KeyBusy
+                | WriteError::IntentGone
+                | WriteError::UploadGone => {
                     Error::SlowDown("Another write got in between; try again.".into())
                 }
             })?;
             return Ok(Occupied::Adopted);
         }
         self.clear_name(open, permit, key).await?;
-        Err(Error::SlowDown("An unfinished object was moved out of the way; try again.".into()))
+        Err(Error::SlowDown(
+            "An unfinished object was moved out of the way; try again.".into(),
+        ))
     }
 
     pub(super) async fn settle_under_intent(
@@ -159,14 +230,32 @@ impl Door {
         let _turn = open.turn(&to.key).await;
         let answer = answer_key(caller, open, to, &prepared);
         if let Some(answer) = &answer
-            && let Some(known) = self.state.answer(answer).await.map_err(|e| state_failed("look up an earlier answer", &e))?
+            && let Some(known) = self
+                .state
+                .answer(answer)
+                .await
+                .map_err(|e| state_failed("look up an earlier answer", &e))?
         {
             give_up(prepared.upload).await;
             return Ok((known.etag, clock::now_ms()));
         }
-        let current = match self.current(open, &to.key).await.and_then(|current| {
-            judge(found, &to.key, current.as_ref(), &prepared, &condition).map(|verdict| (current, verdict))
-        }) {
+        let digest = match &prepared.captured {
+            Some(bytes) => read_digest(&found.class, bytes.clone()).await,
+            None => None,
+        };
+        let judged = match self.current(open, &to.key).await {
+            Ok(current) => judge(
+                found,
+                &to.key,
+                current.as_ref(),
+                &prepared,
+                &condition,
+                digest.as_ref(),
+            )
+            .map(|verdict| (current, verdict)),
+            Err(e) => Err(e),
+        };
+        let current = match judged {
             Ok((_, Judged::AlreadyThere(etag, modified))) => {
                 give_up(prepared.upload).await;
                 return Ok((etag, modified));
@@ -177,9 +266,53 @@ impl Door {
                 return Err(e);
             }
         };
-        self.commit(caller, found, permit, to, prepared, current, answer).await
+        if let Class::Root(generation) = found.class {
+            return self
+                .commit_root(caller, found, permit, to, prepared, generation, answer)
+                .await;
+        }
+        let done = self
+            .commit(caller, found, permit, to, prepared, current, answer)
+            .await?;
+        open.guarding.written(&to.key, &found.class, digest);
+        Ok(done)
     }
 
+    /// A root is admitted, committed and made known to the guard while no other root and no delete gets in between.
+    #[expect(clippy::too_many_arguments, reason = "one write, all of it")]
+    async fn commit_root(
+        &self,
+        caller: &Caller,
+        found: &Found,
+        permit: &Permit,
+        to: &Address,
+        mut prepared: Prepared,
+        generation: u64,
+        answer: Option<AnswerKey>,
+    ) -> Result<(Arc<str>, i64), Error> {
+        let open = &found.open;
+        let _alone = open.guarding.commits.write().await;
+        let body = prepared.captured.take();
+        let admitted = match &body {
+            Some(body) => self.admit_root(open, permit, generation, body).await,
+            None => Err(Error::SlowDown("The gateway restarted while this root was uploaded, or the root is too large; try again.".into())),
+        };
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(e) => {
+                give_up(prepared.upload).await;
+                return Err(e);
+            }
+        };
+        let done = self
+            .commit(caller, found, permit, to, prepared, None, answer)
+            .await?;
+        tracing::info!(repository = %open.name, generation, cluster = %caller.cluster, request_id = %caller.request_id, "a root was committed");
+        open.guarding.committed(admitted, epoch_of(permit));
+        Ok(done)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one write, all of it")]
     async fn commit(
         &self,
         caller: &Caller,
@@ -199,9 +332,15 @@ impl Door {
         let mut put = new_row(open, &to.key, &prepared, journalled);
         put.replaces = current.as_ref().map(|c| c.sequence);
         put.answer = answer;
-        put.kept = current.as_ref().filter(|_| keeps_old_content(&found.class)).map(|c| kept_name(open, c));
+        put.kept = current
+            .as_ref()
+            .filter(|_| keeps_old_content(&found.class))
+            .map(|c| kept_name(open, c));
         let (etag, now) = (Arc::clone(&put.etag), put.now_ms);
-        let intent = NewIntent { upload: prepared.upload.id().clone(), put: put.clone() };
+        let intent = NewIntent {
+            upload: prepared.upload.id().clone(),
+            put: put.clone(),
+        };
         let intent = match self.state.open_intent(permit, intent).await {
             Ok(intent) => intent,
             Err(e) => {
@@ -209,7 +348,10 @@ impl Door {
                 return Err(open.write_failed(caller, e));
             }
         };
-        match self.take_effect(open, permit, &to.key, prepared.upload, &put).await {
+        match self
+            .take_effect(open, permit, &to.key, prepared.upload, &put)
+            .await
+        {
             Ok(identity) => match self.state.commit_intent(intent, identity).await {
                 Ok(_) => Ok((etag, now)),
                 Err(e) => Err(open.write_failed(caller, e)),
@@ -224,21 +366,38 @@ impl Door {
     /// Before a root is committed: no other gateway has started on this store since this one did.
     async fn alone(&self, found: &Found) -> Result<(), Error> {
         let open = &found.open;
-        let (Class::Root(_), Some(ours)) = (&found.class, open.incarnation.get()) else {
+        let ours = *open.incarnation.lock();
+        let (Class::Root(_), Some(ours)) = (&found.class, ours) else {
             return Ok(());
         };
-        if !incarnation::superseded(open.store.as_ref(), *ours).await.map_err(|e| store_failed("look for another gateway", &e))? {
+        let superseded = incarnation::superseded(open.store.as_ref(), ours).await;
+        if !superseded.map_err(|e| store_failed("look for another gateway", &e))? {
             return Ok(());
         }
         tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");
-        open.gate.doubt(Freeze::OtherGateway);
-        Err(Error::SlowDown(format!("Repository '{}' is frozen: another gateway works on its store.", open.name)))
+        self.freeze_for(open, Freeze::OtherGateway)
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))?;
+        Err(Error::SlowDown(format!(
+            "Repository '{}' is frozen: another gateway works on its store.",
+            open.name
+        )))
     }
 
     /// Older content is kept, then the new content gets the name.
-    async fn take_effect(&self, open: &OpenRepository, permit: &Permit, key: &ObjectKey, upload: Box<dyn Upload>, put: &Put) -> Result<Identity, Error> {
+    async fn take_effect(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        key: &ObjectKey,
+        upload: Box<dyn Upload>,
+        put: &Put,
+    ) -> Result<Identity, Error> {
         if let Some(kept) = &put.kept {
-            open.store.set_aside(permit, key, &kept.name).await.map_err(|e| store_failed("keep the older content", &e))?;
+            open.store
+                .set_aside(permit, key, &kept.name)
+                .await
+                .map_err(|e| store_failed("keep the older content", &e))?;
         }
         let mode = if put.replaces.is_none() {
             self.clear_name(open, permit, key).await?;
@@ -246,15 +405,28 @@ impl Door {
         } else {
             Publish::Replace
         };
-        upload.publish(mode).await.map(|p| p.identity).map_err(|e| store_failed("publish the object", &e))
+        upload
+            .publish(mode)
+            .await
+            .map(|p| p.identity)
+            .map_err(|e| store_failed("publish the object", &e))
     }
 
     /// A failed publish may have taken effect: the resolver's rule decides, as after a crash.
-    async fn undo(&self, open: &OpenRepository, permit: &Permit, intent: crate::state::IntentId, key: &ObjectKey, put: &Put) {
+    async fn undo(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        intent: crate::state::IntentId,
+        key: &ObjectKey,
+        put: &Put,
+    ) {
         tracing::warn!(repository = %open.name, key = %key, size = put.size, "a publish failed; resolving its intent");
         let intents = match self.state.intents(open.id).await {
             Ok(intents) => intents,
-            Err(e) => return tracing::error!(cause = %e, "the intent stays open until the next resolve"),
+            Err(e) => {
+                return tracing::error!(cause = %e, "the intent stays open until the next resolve");
+            }
         };
         if let Some(found) = intents.into_iter().find(|i| i.id == intent)
             && let Err(e) = self.resolve(open, permit, &found).await
@@ -264,7 +436,11 @@ impl Door {
     }
 
     /// The row that a write replaces. Another node's open intent is waited for, briefly.
-    async fn current(&self, open: &OpenRepository, key: &ObjectKey) -> Result<Option<Object>, Error> {
+    async fn current(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+    ) -> Result<Option<Object>, Error> {
         for _ in 0..ATTEMPTS {
             let lookup = self.lookup(open, key).await?;
             if !lookup.busy {
@@ -272,7 +448,20 @@ impl Door {
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        Err(Error::SlowDown("Another write to this key is under way; try again.".into()))
+        Err(Error::SlowDown(
+            "Another write to this key is under way; try again.".into(),
+        ))
+    }
+}
+
+impl OpenRepository {
+    /// Lets the guard know of a write-once object; only shard indices have something to say.
+    async fn tell_written(&self, key: &ObjectKey, class: &Class, captured: Option<Bytes>) {
+        let digest = match captured {
+            Some(bytes) => read_digest(class, bytes).await,
+            None => None,
+        };
+        self.guarding.written(key, class, digest);
     }
 }
 
@@ -289,68 +478,61 @@ enum Judged {
 }
 
 /// Conditions and the overwrite rule, on what is there now.
-fn judge(found: &Found, key: &ObjectKey, current: Option<&Object>, prepared: &Prepared, condition: &WriteCondition) -> Result<Judged, Error> {
+fn judge(
+    found: &Found,
+    key: &ObjectKey,
+    current: Option<&Object>,
+    prepared: &Prepared,
+    condition: &WriteCondition,
+    digest: Option<&digest::Read>,
+) -> Result<Judged, Error> {
     match (condition, current) {
         (WriteCondition::IfAbsent, Some(_)) => return Err(Error::PreconditionFailed),
         (WriteCondition::IfMatch(_), None) => return Err(Error::NoSuchKey),
-        (WriteCondition::IfMatch(etag), Some(current)) if etag != "*" && **etag != *current.etag => return Err(Error::PreconditionFailed),
+        (WriteCondition::IfMatch(etag), Some(current))
+            if etag != "*" && **etag != *current.etag =>
+        {
+            return Err(Error::PreconditionFailed);
+        }
         (WriteCondition::Always | WriteCondition::IfAbsent | WriteCondition::IfMatch(_), _) => {}
     }
     let Some(current) = current else {
-        return Ok(Judged::Write);
+        return match (&found.class, &prepared.captured) {
+            (Class::Pointer, Some(body)) => {
+                found.open.guarding.pointer(body).map(|()| Judged::Write)
+            }
+            (_, _) => Ok(Judged::Write),
+        };
     };
-    let same = current.hash == Some(prepared.hash) && current.size == prepared.size;
-    match found.class {
-        Class::Root(_) if same => Ok(Judged::AlreadyThere(Arc::clone(&current.etag), current.modified_ms)),
-        Class::Root(_) => Err(overwrite_refused(&found.open, &found.class, key)),
-        Class::Data { .. } | Class::ShardIndex { .. } if same => Ok(Judged::AlreadyThere(Arc::clone(&current.etag), current.modified_ms)),
-        Class::Data { .. } | Class::ShardIndex { .. } if found.class.writing() == Writing::Once => {
-            Err(overwrite_refused(&found.open, &found.class, key))
-        }
-        Class::Data { .. }
-        | Class::ShardIndex { .. }
-        | Class::Pointer
-        | Class::LegacyList
-        | Class::Incompatible
-        | Class::SnapshotInfo(_)
-        | Class::GlobalMetadata(_)
-        | Class::LegacySnapshot
-        | Class::Pending
-        | Class::Registration
-        | Class::Analysis
-        | Class::ShardPaths
-        | Class::IndexMetadata { .. }
-        | Class::ShardSnapshot { .. }
-        | Class::LegacyShardSnapshot { .. }
-        | Class::Unknown => Ok(Judged::Write),
+    let same_bytes = current.hash == Some(prepared.hash) && current.size == prepared.size;
+    if let (Class::Pointer, Some(body)) = (&found.class, &prepared.captured) {
+        found.open.guarding.pointer(body)?;
+    }
+    Ok(
+        match found
+            .open
+            .guarding
+            .overwrite(key, &found.class, same_bytes, digest)?
+        {
+            Overwrite::Same => Judged::AlreadyThere(Arc::clone(&current.etag), current.modified_ms),
+            Overwrite::Replace => Judged::Write,
+        },
+    )
+}
+
+pub(super) fn epoch_of(permit: &Permit) -> Epoch {
+    match permit.term() {
+        Term::Held(epoch) | Term::Settle(epoch) => epoch,
+        Term::Free => Epoch(0),
     }
 }
 
+/// Other content under a name that is written once.
 fn overwrite_refused(open: &OpenRepository, class: &Class, key: &ObjectKey) -> Error {
-    let what = match class {
-        Class::Root(generation) => format!("root generation {generation}"),
-        Class::Pointer
-        | Class::LegacyList
-        | Class::Incompatible
-        | Class::SnapshotInfo(_)
-        | Class::GlobalMetadata(_)
-        | Class::LegacySnapshot
-        | Class::Pending
-        | Class::Registration
-        | Class::Analysis
-        | Class::ShardPaths
-        | Class::IndexMetadata { .. }
-        | Class::Data { .. }
-        | Class::ShardIndex { .. }
-        | Class::ShardSnapshot { .. }
-        | Class::LegacyShardSnapshot { .. }
-        | Class::Unknown => "this object".into(),
-    };
-    Refusal::Guard(format!(
-        "'{key}' exists in repository '{}' with other content, and {what} is written once; if two clusters write here, register one of them with readonly: true.",
-        open.name
-    ))
-    .into()
+    match open.guarding.overwrite(key, class, false, None) {
+        Err(refused) => refused,
+        Ok(_) => Error::SlowDown("Another write to this key is under way; try again.".into()),
+    }
 }
 
 /// The pointer holds nothing that the newest root does not say; registration and analysis keep nothing.
@@ -359,8 +541,16 @@ fn keeps_old_content(class: &Class) -> bool {
 }
 
 fn kept_name(open: &OpenRepository, object: &Object) -> Kept {
-    let name = format!("{}kept/{}/{:020}", policies::key::RESERVED, open.name, object.sequence);
-    Kept { name: ObjectKey::parse(&name).expect("a prefix, a short name and a number are a key"), retain_ms: open.retain_ms() }
+    let name = format!(
+        "{}kept/{}/{:020}",
+        policies::key::RESERVED,
+        open.name,
+        object.sequence
+    );
+    Kept {
+        name: ObjectKey::parse(&name).expect("a prefix, a short name and a number are a key"),
+        retain_ms: open.retain_ms(),
+    }
 }
 
 fn new_row(open: &OpenRepository, key: &ObjectKey, prepared: &Prepared, journalled: bool) -> Put {
@@ -383,7 +573,12 @@ fn new_row(open: &OpenRepository, key: &ObjectKey, prepared: &Prepared, journall
 }
 
 /// Only requests that a client can repeat and that a repeat could harm are remembered.
-fn answer_key(caller: &Caller, open: &OpenRepository, to: &Address, prepared: &Prepared) -> Option<AnswerKey> {
+fn answer_key(
+    caller: &Caller,
+    open: &OpenRepository,
+    to: &Address,
+    prepared: &Prepared,
+) -> Option<AnswerKey> {
     caller.invocation.as_ref().map(|invocation| AnswerKey {
         cluster: caller.cluster.clone(),
         operation: prepared.operation.into(),

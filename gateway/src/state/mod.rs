@@ -38,7 +38,8 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
 
     async fn lock(&self, repository: RepositoryId) -> Result<LockRow>;
     /// Replaces the lock row if its version still is `from`, and appends the audit record, in one transaction.
-    /// An epoch never goes back; `Fenced` while an intent of the repository is open is [`WriteError::KeyBusy`].
+    /// An epoch never goes back; `Fenced` while an intent of the repository is open is [`WriteError::KeyBusy`],
+    /// except for a recovery.
     async fn move_lock(
         &self,
         repository: RepositoryId,

@@ -340,13 +340,18 @@ mod tests {
             Next::Hold(Cluster::new("other")),
             Next::Release,
             Next::Freeze("moving".into()),
+            Next::Recover,
         ];
         let reasons = [
             Freeze::Operator("why \"so\"".into()),
             Freeze::Unadopted,
             Freeze::AnchorAhead { anchor: Epoch(9) },
+            Freeze::AnchorBehind { anchor: Epoch(6) },
+            Freeze::AnchorBroken("at 3".into()),
+            Freeze::RootAppeared("index-4".into()),
             Freeze::OtherGateway,
             Freeze::StoreUnreachable,
+            Freeze::Recovering,
         ];
         let mut locks = vec![
             Lock::Vacant { epoch },
@@ -361,7 +366,11 @@ mod tests {
                 holder: holder.clone(),
                 next: next.clone(),
             });
-            locks.push(Lock::Fenced { epoch, next });
+            locks.push(Lock::Fenced {
+                epoch,
+                next,
+                handover: Handover::new("h-1"),
+            });
         }
         locks.extend(reasons.map(|reason| Lock::Frozen { epoch, reason }));
         for lock in locks {

@@ -16,11 +16,14 @@ use policies::key::ObjectKey;
 use policies::lock::Permit;
 
 pub mod directory;
+pub mod metrics;
 pub mod s3;
 pub mod unreachable;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+pub mod faults;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;

@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use policies::key::ObjectKey;
 use policies::lock::Permit;
 
-use super::{Capabilities, Content, Error, Identity, Listed, Plan, Result, Stat, Store, StoredPart, Upload, UploadId};
+use super::{
+    Capabilities, Content, Error, Identity, Listed, Plan, Result, Stat, Store, StoredPart, Upload,
+    UploadId,
+};
 
 #[derive(Debug)]
 pub struct Unreachable;
@@ -19,7 +22,13 @@ fn failed<T>() -> Result<T> {
 #[async_trait]
 impl Store for Unreachable {
     fn capabilities(&self) -> &Capabilities {
-        &Capabilities { kind: "unreachable", create_only: false, compare_and_set: false, abort_beats_complete: false, checksums: false }
+        &Capabilities {
+            kind: "unreachable",
+            create_only: false,
+            compare_and_set: false,
+            abort_beats_complete: false,
+            checksums: false,
+        }
     }
 
     async fn begin(&self, _: &Permit, _: &ObjectKey, _: Plan) -> Result<Box<dyn Upload>> {
@@ -30,11 +39,24 @@ impl Store for Unreachable {
         failed()
     }
 
-    async fn assemble(&self, _: &Permit, _: &ObjectKey, _: &UploadId, _: &[StoredPart]) -> Result<Box<dyn Upload>> {
+    async fn assemble(
+        &self,
+        _: &Permit,
+        _: &ObjectKey,
+        _: &UploadId,
+        _: &[StoredPart],
+    ) -> Result<Box<dyn Upload>> {
         failed()
     }
 
-    async fn begin_part(&self, _: &Permit, _: &ObjectKey, _: &UploadId, _: u16, _: Plan) -> Result<Box<dyn Upload>> {
+    async fn begin_part(
+        &self,
+        _: &Permit,
+        _: &ObjectKey,
+        _: &UploadId,
+        _: u16,
+        _: Plan,
+    ) -> Result<Box<dyn Upload>> {
         failed()
     }
 
@@ -42,7 +64,12 @@ impl Store for Unreachable {
         failed()
     }
 
-    async fn read(&self, _: &ObjectKey, _: Option<Range<u64>>, _: Option<&Identity>) -> Result<Option<Content>> {
+    async fn read(
+        &self,
+        _: &ObjectKey,
+        _: Option<Range<u64>>,
+        _: Option<&Identity>,
+    ) -> Result<Option<Content>> {
         failed()
     }
 

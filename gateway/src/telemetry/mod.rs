@@ -9,14 +9,20 @@ pub mod clock;
 pub mod names;
 
 /// Seconds; a snapshot's requests take from a fraction of a millisecond to minutes.
-const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 120.0];
+const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 120.0,
+];
 
 /// Human lines on a terminal, JSON otherwise. `RUST_LOG` chooses levels; the S3 library never goes below
 /// `info`, because its debug lines contain computed signatures.
 pub fn init_logs() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into());
-    let filter = EnvFilter::new(format!("{wanted},s3s=info,s3s_sigv4=info,hyper=info,aws_sigv4=off"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::new(format!(
+        "{wanted},s3s=info,s3s_sigv4=info,hyper=info,aws_sigv4=off"
+    ));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         builder.with_target(false).init();
     } else {
@@ -26,7 +32,9 @@ pub fn init_logs() {
 
 /// Makes the recorder behind the `metrics` macros; `/metrics` renders the handle.
 pub fn init_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
-    let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
+    let handle = PrometheusBuilder::new()
+        .set_buckets(&BUCKETS)?
+        .install_recorder()?;
     names::describe();
     Ok(handle)
 }

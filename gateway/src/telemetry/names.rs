@@ -21,10 +21,18 @@ pub const ROOT_GENERATION: &str = "snapgate_root_generation";
 pub fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!(REQUESTS, "Answered S3 requests");
-    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From the head of a request to the last byte of its answer");
+    describe_histogram!(
+        REQUEST_SECONDS,
+        Unit::Seconds,
+        "From the head of a request to the last byte of its answer"
+    );
     describe_counter!(BYTES, Unit::Bytes, "Bytes of bodies");
     describe_counter!(DENIED, "Requests that a policy refused");
-    describe_gauge!(INFLIGHT_BYTES, Unit::Bytes, "What request bodies under way may hold in memory");
+    describe_gauge!(
+        INFLIGHT_BYTES,
+        Unit::Bytes,
+        "What request bodies under way may hold in memory"
+    );
     describe_gauge!(LOCK_EPOCH, "Highest epoch of the writer lock");
     describe_gauge!(LOCK_HELD, "1 for the holder of the writer lock");
     describe_gauge!(ROOT_GENERATION, "Generation of the newest root");

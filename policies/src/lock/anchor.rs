@@ -14,7 +14,7 @@ use crate::key::RESERVED;
 /// The form that this version writes.
 pub const VERSION: u32 = 1;
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Anchor {
     pub repository: Repository,
     pub epoch: Epoch,

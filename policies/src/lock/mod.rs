@@ -10,6 +10,7 @@ use crate::key::Writing;
 
 pub mod anchor;
 mod binding;
+mod event;
 pub mod handover;
 mod machine;
 mod refusal;
@@ -17,13 +18,14 @@ mod resolve;
 mod resume;
 
 pub use binding::{Binding, OtherCluster, identity_binding};
-pub use machine::{Action, Denied, Effect, Event, Outcome, Patience, Step, step};
+pub use event::{Action, Denied, Effect, Event, Outcome, Patience, Step};
+pub use machine::step;
 pub use refusal::Refusal;
 pub use resolve::{Found, IntentFacts, Resolution, UploadFact, resolve};
 pub use resume::{Findings, resume};
 
 /// The state of one repository's lock, as the state database holds it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Lock {
     /// Nobody writes. `epoch` is the highest that was ever held.
     Vacant { epoch: Epoch },
@@ -47,7 +49,7 @@ pub enum Lock {
 }
 
 /// What a drained lock becomes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Next {
     Hold(Cluster),
     Release,
@@ -57,7 +59,7 @@ pub enum Next {
 }
 
 /// Why a repository is frozen.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Freeze {
     /// An operator asked for it; the text is theirs.
     Operator(String),
@@ -120,6 +122,31 @@ impl Lock {
             | Self::Draining { epoch, .. }
             | Self::Fenced { epoch, .. }
             | Self::Frozen { epoch, .. } => *epoch,
+        }
+    }
+
+    /// The catalog tells what the store holds, so reads may be answered from it. Where the store may hold
+    /// more, or is being read anew, an empty or short list would make a cluster believe that snapshots
+    /// are gone: reads are refused like writes, until they can be answered truly.
+    #[must_use]
+    pub fn catalog_is_current(&self) -> bool {
+        match self {
+            Self::Vacant { .. } | Self::Held { .. } | Self::Draining { .. } => true,
+            Self::Fenced { next, .. } => match next {
+                Next::Hold(_) | Next::Release | Next::Freeze(_) => true,
+                Next::Recover => false,
+            },
+            Self::Frozen { reason, .. } => match reason {
+                Freeze::Operator(_) => true,
+                Freeze::Unadopted
+                | Freeze::StoreUnreachable
+                | Freeze::AnchorAhead { .. }
+                | Freeze::AnchorBehind { .. }
+                | Freeze::AnchorBroken(_)
+                | Freeze::OtherGateway
+                | Freeze::RootAppeared(_)
+                | Freeze::Recovering => false,
+            },
         }
     }
 

@@ -5,7 +5,8 @@
 //! database that is older than the store must not touch what it finds.
 
 use super::anchor::{Anchor, BrokenChain};
-use super::machine::{self, Effect, Event, Outcome, Patience, step};
+use super::event::{Effect, Event, Outcome, Patience};
+use super::machine::{self, step};
 use super::{Freeze, Lock};
 use crate::identity::Handover;
 

@@ -29,7 +29,8 @@ pub async fn run(
         let conditional = object.e_tag.is_some() || object.last_modified_time.is_some();
         let versioned = object.version_id.as_deref().is_some_and(|v| v != "null");
         if conditional || versioned {
-            let answer = Answer::not_implemented("Versions and conditions of deletes are not implemented.");
+            let answer =
+                Answer::not_implemented("Versions and conditions of deletes are not implemented.");
             errors.push(key_error(object.key, answer));
             continue;
         }

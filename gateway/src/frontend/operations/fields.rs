@@ -1,7 +1,5 @@
 //! What fields of requests and answers mean: ETags, times, checksums, conditions, details.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::S3Result;
@@ -211,10 +209,6 @@ pub fn checksum_type(checksums: &[Checksum]) -> Option<s3s::dto::ChecksumType> {
     } else {
         ChecksumType::FULL_OBJECT
     }))
-}
-
-pub fn base64(bytes: &[u8]) -> String {
-    BASE64_STANDARD.encode(bytes)
 }
 
 /// Puts checksums into the fields that S3's types have for them.

@@ -52,9 +52,18 @@ pub async fn get(
         }
     };
     note(input.response_content_type.is_some(), "content-type");
-    note(input.response_content_encoding.is_some(), "content-encoding");
-    note(input.response_content_disposition.is_some(), "content-disposition");
-    note(input.response_content_language.is_some(), "content-language");
+    note(
+        input.response_content_encoding.is_some(),
+        "content-encoding",
+    );
+    note(
+        input.response_content_disposition.is_some(),
+        "content-disposition",
+    );
+    note(
+        input.response_content_language.is_some(),
+        "content-language",
+    );
     note(input.response_cache_control.is_some(), "cache-control");
     note(input.response_expires.is_some(), "expires");
     let length = sent.as_ref().map_or(object.size, |r| r.end - r.start);
@@ -135,9 +144,9 @@ fn replace(
 ) -> S3Result<()> {
     if let Some(value) = value {
         let value = HeaderValue::try_from(value).map_err(|_| {
-            asked
-                .context
-                .answer(Answer::invalid_argument("A response-* parameter is no header value"))
+            asked.context.answer(Answer::invalid_argument(
+                "A response-* parameter is no header value",
+            ))
         })?;
         headers.insert(name, value);
     }
@@ -194,7 +203,11 @@ fn resolve(range: RangeSpec, object: &Object) -> Result<Option<Range<u64>>, Erro
 }
 
 fn content_range(range: &Range<u64>, size: u64) -> String {
-    format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1))
+    format!(
+        "bytes {}-{}/{size}",
+        range.start,
+        range.end.saturating_sub(1)
+    )
 }
 
 /// Only told to those who ask for a part.

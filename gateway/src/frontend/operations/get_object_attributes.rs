@@ -32,7 +32,9 @@ pub async fn run(
     let details = object.details.as_deref();
     let wants = |name: &str| {
         let names = input.object_attributes.iter();
-        names.flat_map(|a| a.as_str().split(',')).any(|a| a.trim() == name)
+        names
+            .flat_map(|a| a.as_str().split(','))
+            .any(|a| a.trim() == name)
     };
     let mut output = GetObjectAttributesOutput {
         last_modified: Some(time(object.modified_ms)),

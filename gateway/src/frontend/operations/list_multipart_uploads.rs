@@ -33,7 +33,10 @@ pub async fn run(
         (Some(key), upload) if !key.is_empty() => {
             // Without an upload id the marker passes over all uploads of its key.
             let upload = upload.clone().filter(|u| !u.is_empty());
-            Some((key.clone(), upload.unwrap_or_else(|| "\u{10ffff}".to_owned())))
+            Some((
+                key.clone(),
+                upload.unwrap_or_else(|| "\u{10ffff}".to_owned()),
+            ))
         }
         (Some(_) | None, _) => None,
     };
@@ -77,7 +80,11 @@ fn told(upload: &state::MultipartUpload, url: bool) -> MultipartUpload {
             id: Some(id.clone()),
             display_name: Some(id),
         }),
-        storage_class: Some(super::fields::storage_class(upload.details.as_deref()).to_owned().into()),
+        storage_class: Some(
+            super::fields::storage_class(upload.details.as_deref())
+                .to_owned()
+                .into(),
+        ),
         upload_id: Some(upload.id.clone()),
         ..MultipartUpload::default()
     }

@@ -38,7 +38,17 @@ pub async fn v1(
     let delimiter = input.delimiter.filter(|d| !d.is_empty());
     let marker = input.marker.unwrap_or_default();
     let after = (!marker.is_empty()).then(|| marker.clone());
-    let page = read(operations, &asked, &prefix, delimiter.clone(), after, limit, url, true).await?;
+    let page = read(
+        operations,
+        &asked,
+        &prefix,
+        delimiter.clone(),
+        after,
+        limit,
+        url,
+        true,
+    )
+    .await?;
     Ok(S3Response::new(ListObjectsOutput {
         name: Some(asked.bucket()?.as_str().to_owned()),
         prefix: Some(encode(&prefix, url)),
@@ -80,7 +90,17 @@ pub async fn v2(
         })?),
     };
     let owner = input.fetch_owner.unwrap_or(false);
-    let page = read(operations, &asked, &prefix, delimiter.clone(), after, limit, url, owner).await?;
+    let page = read(
+        operations,
+        &asked,
+        &prefix,
+        delimiter.clone(),
+        after,
+        limit,
+        url,
+        owner,
+    )
+    .await?;
     Ok(S3Response::new(ListObjectsV2Output {
         name: Some(bucket.as_str().to_owned()),
         prefix: Some(encode(&prefix, url)),
@@ -172,9 +192,9 @@ pub(super) fn wants_url(asked: &Asked, encoding: Option<&EncodingType>) -> S3Res
     match encoding.map(EncodingType::as_str) {
         None | Some("") => Ok(false),
         Some("url") => Ok(true),
-        Some(_) => Err(asked
-            .context
-            .answer(Answer::invalid_argument("Invalid Encoding Method specified in Request"))),
+        Some(_) => Err(asked.context.answer(Answer::invalid_argument(
+            "Invalid Encoding Method specified in Request",
+        ))),
     }
 }
 

@@ -80,7 +80,9 @@ fn chosen(
         (Algorithm::Crc64Nvme, Some(_)) => None,
         (_, None | Some(ChecksumType::COMPOSITE)) => Some(false),
         (Algorithm::Crc32 | Algorithm::Crc32c, Some(ChecksumType::FULL_OBJECT)) => Some(true),
-        (Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Sha1 | Algorithm::Sha256, Some(_)) => None,
+        (Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Sha1 | Algorithm::Sha256, Some(_)) => {
+            None
+        }
     };
     full.map(|full| (algorithm, full)).ok_or_else(|| {
         asked.context.answer(Answer::invalid_request(

@@ -66,7 +66,15 @@ pub async fn copy(
     );
     let written = operations
         .door()
-        .copy_part(caller, from, &condition, range, to, &input.upload_id, number)
+        .copy_part(
+            caller,
+            from,
+            &condition,
+            range,
+            to,
+            &input.upload_id,
+            number,
+        )
         .await
         .map_err(|e| context.fail(&e))?;
     let mut result = CopyPartResult {
@@ -100,7 +108,15 @@ mod tests {
     fn a_copied_range_has_both_ends() {
         assert_eq!(closed_range("bytes=0-0"), Some((0, 0)));
         assert_eq!(closed_range("bytes=5-9"), Some((5, 9)));
-        for odd in ["bytes=5-", "bytes=-5", "bytes=9-5", "5-9", "bytes=a-b", "bytes=+1-2", "bytes=0-99999999999999999999"] {
+        for odd in [
+            "bytes=5-",
+            "bytes=-5",
+            "bytes=9-5",
+            "5-9",
+            "bytes=a-b",
+            "bytes=+1-2",
+            "bytes=0-99999999999999999999",
+        ] {
             assert_eq!(closed_range(odd), None, "{odd}");
         }
     }

@@ -24,11 +24,7 @@ pub enum Target {
 }
 
 /// Bucket and key of a request.
-pub fn target(
-    domain: Option<&str>,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<Target, Rejection> {
+pub fn target(domain: Option<&str>, uri: &Uri, headers: &HeaderMap) -> Result<Target, Rejection> {
     let host = headers
         .get("host")
         .ok_or(Rejection::BadHost("there is none"))?

@@ -16,18 +16,17 @@ const MAX_EXPIRES: i64 = 7 * 24 * 60 * 60;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 #[derive(Debug)]
-pub struct Claims<'a> {
-    pub access_key: &'a str,
+pub struct Claims {
     pub presigned: bool,
 }
 
 /// How the request says it is authenticated.
-pub fn check<'a>(
+pub fn check(
     region: Option<&str>,
-    query: &'a Query<'_>,
-    headers: &'a HeaderMap,
+    query: &Query<'_>,
+    headers: &HeaderMap,
     now: i64,
-) -> Result<Claims<'a>, Rejection> {
+) -> Result<Claims, Rejection> {
     let in_query = ["X-Amz-Signature", "X-Amz-Algorithm", "X-Amz-Credential"]
         .iter()
         .any(|name| query.has(name));
@@ -46,12 +45,12 @@ pub fn check<'a>(
     }
 }
 
-fn check_header<'a>(
+fn check_header(
     region: Option<&str>,
-    value: &'a str,
+    value: &str,
     headers: &HeaderMap,
     now: i64,
-) -> Result<Claims<'a>, Rejection> {
+) -> Result<Claims, Rejection> {
     let malformed = Rejection::MalformedAuthorization;
     let Some(rest) = value.strip_prefix(ALGORITHM) else {
         return Err(Rejection::OtherMechanism);
@@ -76,7 +75,9 @@ fn check_header<'a>(
         }
     }
     let (Some(credential), Some(signed), Some(_)) = (credential, signed, signature) else {
-        return Err(malformed("Credential, SignedHeaders and Signature are needed"));
+        return Err(malformed(
+            "Credential, SignedHeaders and Signature are needed",
+        ));
     };
     let scope = Scope::parse(credential).map_err(malformed)?;
     let date = headers
@@ -90,18 +91,15 @@ fn check_header<'a>(
         return Err(Rejection::Skewed);
     }
     check_signed_headers(signed, headers)?;
-    Ok(Claims {
-        access_key: scope.access_key,
-        presigned: false,
-    })
+    Ok(Claims { presigned: false })
 }
 
-fn check_query<'a>(
+fn check_query(
     region: Option<&str>,
-    query: &'a Query<'_>,
+    query: &Query<'_>,
     headers: &HeaderMap,
     now: i64,
-) -> Result<Claims<'a>, Rejection> {
+) -> Result<Claims, Rejection> {
     let malformed = Rejection::MalformedQueryAuthorization;
     let need = |name: &'static str| {
         query
@@ -132,10 +130,7 @@ fn check_query<'a>(
         return Err(Rejection::Expired);
     }
     check_signed_headers(need("X-Amz-SignedHeaders")?, headers)?;
-    Ok(Claims {
-        access_key: scope.access_key,
-        presigned: true,
-    })
+    Ok(Claims { presigned: true })
 }
 
 /// Lower case, ascending, each present, `host` and all `x-amz-*` among them.
@@ -154,10 +149,14 @@ fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), Rejection
         previous = name;
         let mut values = headers.get_all(name).iter();
         if values.next().is_none() {
-            return Err(Rejection::SignedHeaders("a header in it is not in the request"));
+            return Err(Rejection::SignedHeaders(
+                "a header in it is not in the request",
+            ));
         }
         if values.next().is_some() {
-            return Err(Rejection::SignedHeaders("a header in it occurs more than once"));
+            return Err(Rejection::SignedHeaders(
+                "a header in it occurs more than once",
+            ));
         }
         host |= name == "host";
         signed_amz += usize::from(counts(name));
@@ -165,7 +164,12 @@ fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), Rejection
     if !host {
         return Err(Rejection::SignedHeaders("host must be signed"));
     }
-    let present = || headers.keys().map(http::HeaderName::as_str).filter(|name| counts(name));
+    let present = || {
+        headers
+            .keys()
+            .map(http::HeaderName::as_str)
+            .filter(|name| counts(name))
+    };
     if present().count() == signed_amz {
         return Ok(());
     }
@@ -182,7 +186,6 @@ fn counts(name: &str) -> bool {
 /// `<access key>/<yyyymmdd>/<region>/<service>/aws4_request`
 #[derive(Debug)]
 struct Scope<'a> {
-    access_key: &'a str,
     date: &'a str,
     region: &'a str,
     service: &'a str,
@@ -193,14 +196,11 @@ impl<'a> Scope<'a> {
         let mut parts = text.split('/');
         let mut next = || parts.next().filter(|part| !part.is_empty());
         let scope = match (next(), next(), next(), next(), next()) {
-            (Some(access_key), Some(date), Some(region), Some(service), Some("aws4_request")) => {
-                Self {
-                    access_key,
-                    date,
-                    region,
-                    service,
-                }
-            }
+            (Some(_), Some(date), Some(region), Some(service), Some("aws4_request")) => Self {
+                date,
+                region,
+                service,
+            },
             _ => return Err("the credential is not <key>/<date>/<region>/s3/aws4_request"),
         };
         if next().is_some() {

@@ -132,11 +132,7 @@ pub(super) fn remove(
         .collect()
 }
 
-fn remove_one(
-    tx: &mut Tx<'_>,
-    leave: &Leave,
-    removal: &Removal,
-) -> Result<Option<Object>, Fault> {
+fn remove_one(tx: &mut Tx<'_>, leave: &Leave, removal: &Removal) -> Result<Option<Object>, Fault> {
     lock::check(tx, leave, removal.repository)?;
     if intents::is_open(tx.db, removal.bucket, &removal.key)? {
         return Err(WriteError::KeyBusy.into());

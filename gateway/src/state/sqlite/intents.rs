@@ -18,7 +18,11 @@ use crate::state::{
 };
 use crate::stores::{Identity, UploadId};
 
-pub(super) fn is_open(db: &Connection, bucket: BucketId, key: &ObjectKey) -> rusqlite::Result<bool> {
+pub(super) fn is_open(
+    db: &Connection,
+    bucket: BucketId,
+    key: &ObjectKey,
+) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM intents WHERE bucket = ?1 AND key = ?2")?
         .exists((bucket.0, key.as_str().as_bytes()))
 }
@@ -29,11 +33,7 @@ pub(super) fn any(db: &Connection, repository: RepositoryId) -> rusqlite::Result
         .exists([repository.0])
 }
 
-pub(super) fn open(
-    tx: &mut Tx<'_>,
-    leave: &Leave,
-    intent: &NewIntent,
-) -> Result<IntentId, Fault> {
+pub(super) fn open(tx: &mut Tx<'_>, leave: &Leave, intent: &NewIntent) -> Result<IntentId, Fault> {
     let put = &intent.put;
     let row_epoch = lock::check(tx, leave, put.repository)?;
     if is_open(tx.db, put.bucket, &put.key)? {

@@ -10,6 +10,13 @@ use rusqlite::{Connection, params};
 use super::rows::{after_all_of, bare_object, key_text, object_columns};
 use crate::state::{Entry, ListQuery, Listing, Result};
 
+/// From a key on, up to the end of the prefix.
+pub(super) const WALK: &str = concat!(
+    "SELECT ",
+    object_columns!(),
+    " FROM objects WHERE bucket = ?1 AND key >= ?2 AND key < ?3 ORDER BY key"
+);
+
 pub(super) fn list(db: &Connection, query: &ListQuery) -> Result<Listing> {
     let mut listing = Listing::default();
     if query.limit == 0 || query.repositories.is_empty() {
@@ -45,15 +52,15 @@ fn walk(
     end: &[u8],
     listing: &mut Listing,
 ) -> Result<Option<Vec<u8>>> {
-    let mut statement = db.prepare_cached(concat!(
-        "SELECT ",
-        object_columns!(),
-        " FROM objects WHERE bucket = ?1 AND key >= ?2 AND key < ?3 ORDER BY key"
-    ))?;
+    let mut statement = db.prepare_cached(WALK)?;
     let mut rows = statement.query(params![query.bucket.0, from, end])?;
     while let Some(row) = rows.next()? {
         let repository: i64 = row.get(1)?;
-        if !query.repositories.iter().any(|allowed| allowed.0 == repository) {
+        if !query
+            .repositories
+            .iter()
+            .any(|allowed| allowed.0 == repository)
+        {
             continue;
         }
         if listing.entries.len() == query.limit {

@@ -1,7 +1,7 @@
 //! Repositories and their lock rows, and the check that every write makes inside its transaction.
 
 use policies::identity::{Cluster, Epoch, Repository};
-use policies::lock::{Lock, Permit, Term};
+use policies::lock::{Lock, Next, Permit, Term};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::rows::{count, int};
@@ -61,13 +61,25 @@ pub(super) fn check(
     }
 }
 
+/// Fencing says that no intent is open; a recovery fences first and resolves them afterwards.
+fn needs_quiet(lock: &Lock) -> bool {
+    match lock {
+        Lock::Fenced { next, .. } => match next {
+            Next::Hold(_) | Next::Release | Next::Freeze(_) => true,
+            Next::Recover => false,
+        },
+        Lock::Vacant { .. } | Lock::Held { .. } | Lock::Draining { .. } | Lock::Frozen { .. } => {
+            false
+        }
+    }
+}
+
 fn holds(lock: &Lock, wanted: Epoch, cluster: &Cluster) -> bool {
     match lock {
         Lock::Held { epoch, holder } => *epoch == wanted && holder == cluster,
-        Lock::Vacant { .. }
-        | Lock::Draining { .. }
-        | Lock::Fenced { .. }
-        | Lock::Frozen { .. } => false,
+        Lock::Vacant { .. } | Lock::Draining { .. } | Lock::Fenced { .. } | Lock::Frozen { .. } => {
+            false
+        }
     }
 }
 
@@ -128,7 +140,13 @@ pub(super) fn open_repository(
 fn moved(known: &RepositoryIdentity, wanted: &RepositoryIdentity) -> Error {
     Error::Mismatch(format!(
         "Repository '{}' is at bucket '{}', base path '{}', store '{}'; it cannot move to bucket '{}', base path '{}', store '{}' under the same name.",
-        known.name, known.bucket, known.base_path, known.store, wanted.bucket, wanted.base_path, wanted.store
+        known.name,
+        known.bucket,
+        known.base_path,
+        known.store,
+        wanted.bucket,
+        wanted.base_path,
+        wanted.store
     ))
 }
 
@@ -166,7 +184,7 @@ pub(super) fn move_lock(
     if epoch(&to.lock) < epoch(&known.lock.lock) {
         return Err(Error::Failed("an epoch never goes back".into()).into());
     }
-    if matches!(to.lock, Lock::Fenced { .. }) && intents::any(tx.db, repository)? {
+    if needs_quiet(&to.lock) && intents::any(tx.db, repository)? {
         return Err(WriteError::KeyBusy.into());
     }
     let row = LockRow {

@@ -129,7 +129,10 @@ impl Memory {
     pub fn write_counters(&mut self, db: &Connection) -> rusqlite::Result<()> {
         for id in std::mem::take(&mut self.changed) {
             if let Some(known) = self.repositories.get(&RepositoryId(id)) {
-                let Counters { usage, unjournalled } = known.counters;
+                let Counters {
+                    usage,
+                    unjournalled,
+                } = known.counters;
                 db.prepare_cached(
                     "UPDATE repositories SET sequence = ?2, unjournalled = ?3, objects = ?4, bytes = ?5 WHERE id = ?1",
                 )?

@@ -29,15 +29,15 @@ mod uploads;
 mod writer;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 pub use open::OpenError;
 
 use super::{
     Answer, AnswerKey, AuditEntry, AuditRecord, BucketId, Error, Intent, IntentId, JournalEntry,
     ListQuery, Listing, LockRow, Lookup, MultipartUpload, NewIntent, NewLock, NewUpload, Object,
-    PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow, Result, State,
-    Tombstone, UploadListing, UploadQuery, Usage, WriteError,
+    PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow, Result,
+    State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
 };
 use crate::stores::{Identity, UploadId};
 use lock::Leave;
@@ -49,7 +49,8 @@ const READERS: usize = 8;
 /// An open state database. Dropping it finishes what is queued and closes it in order.
 pub struct Database {
     readers: Box<[Mutex<Connection>]>,
-    next: AtomicUsize,
+    /// Whose turn it is to be waited for when all are busy.
+    turn: AtomicUsize,
     writer: Writer,
 }
 
@@ -68,20 +69,16 @@ impl Database {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             readers,
-            next: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
             writer,
         })
     }
 
+    /// The first connection that is free: the one used last, whose cache is warm.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let start = self.next.fetch_add(1, Ordering::Relaxed);
-        let order = (0..READERS).map(|i| &self.readers[start.wrapping_add(i) % READERS]);
-        for reader in order {
-            if let Some(db) = reader.try_lock() {
-                return work(&db);
-            }
-        }
-        work(&self.readers[start % READERS].lock())
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % READERS;
+        let free = self.readers.iter().find_map(Mutex::try_lock);
+        work(&free.unwrap_or_else(|| self.readers[turn].lock()))
     }
 }
 

@@ -146,9 +146,8 @@ fn configure_writer(db: &Connection) -> Result<(), OpenError> {
 }
 
 fn expect(db: &Connection, setting: &'static str, wanted: &str) -> Result<(), OpenError> {
-    let answer = db.pragma_query_value(None, setting, |row| {
-        row.get::<_, rusqlite::types::Value>(0)
-    })?;
+    let answer =
+        db.pragma_query_value(None, setting, |row| row.get::<_, rusqlite::types::Value>(0))?;
     let answer = match answer {
         rusqlite::types::Value::Integer(number) => number.to_string(),
         rusqlite::types::Value::Text(text) => text,
@@ -206,7 +205,11 @@ mod tests {
     fn network_file_systems_are_told_from_local_ones() {
         assert_eq!(network_file_system(0x6969), Some("NFS"));
         assert_eq!(network_file_system(0x6573_5546), Some("FUSE"));
-        let local = [("ext4", 0xef53), ("xfs", 0x5846_5342), ("tmpfs", 0x0102_1994)];
+        let local = [
+            ("ext4", 0xef53),
+            ("xfs", 0x5846_5342),
+            ("tmpfs", 0x0102_1994),
+        ];
         for (name, magic) in local {
             assert_eq!(network_file_system(magic), None, "{name}");
         }

@@ -78,7 +78,9 @@ pub(super) fn key_text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str> {
 }
 
 pub(super) fn text(value: ValueRef<'_>) -> Result<&str> {
-    value.as_str().map_err(|e| stored::unreadable(&e.to_string()))
+    value
+        .as_str()
+        .map_err(|e| stored::unreadable(&e.to_string()))
 }
 
 /// An ETag for a column: the hex of an MD5 as 16 bytes, another one as it is.

@@ -232,9 +232,7 @@ pub(super) fn require_completed_one(db: &Connection, put: &Put) -> Result<(), Fa
     };
     match repository(db, id)? {
         Some(repository) if repository == put.repository => Ok(()),
-        Some(_) => {
-            Err(Error::Failed("the upload belongs to another repository".into()).into())
-        }
+        Some(_) => Err(Error::Failed("the upload belongs to another repository".into()).into()),
         None => Err(WriteError::UploadGone.into()),
     }
 }

@@ -45,20 +45,37 @@ impl Wanted<'_> {
     /// May a key below this directory (its path with `/` behind it) be wanted?
     fn has_below(&self, directory: &str) -> bool {
         let inside = directory.starts_with(self.prefix) || self.prefix.starts_with(directory);
-        let behind = self.after.is_none_or(|after| directory > after || after.starts_with(directory));
+        let behind = self
+            .after
+            .is_none_or(|after| directory > after || after.starts_with(directory));
         let own = [TEMPORARY, ESCAPED].contains(&directory);
-        inside && behind && !own && (place::is_reserved(self.prefix) || !place::is_reserved(directory))
+        inside
+            && behind
+            && !own
+            && (place::is_reserved(self.prefix) || !place::is_reserved(directory))
     }
 }
 
 /// Blocks.
-pub(super) fn list(tree: &Tree, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Listed>> {
-    let wanted = Wanted { prefix, after, limit };
+pub(super) fn list(
+    tree: &Tree,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Listed>> {
+    let wanted = Wanted {
+        prefix,
+        after,
+        limit,
+    };
     let mut found = Vec::new();
     walk(tree, &wanted, "", &mut found)?;
     let mut escaped = BinaryHeap::new();
     collect_escaped(tree, &wanted, ESCAPED, &mut escaped)?;
-    for (name, stat) in escaped.into_iter().map(|Escaped(listed)| (listed.name, listed.stat)) {
+    for (name, stat) in escaped
+        .into_iter()
+        .map(|Escaped(listed)| (listed.name, listed.stat))
+    {
         found.push(Listed { name, stat });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -93,10 +110,19 @@ fn walk(tree: &Tree, wanted: &Wanted<'_>, directory: &str, found: &mut Vec<Liste
 }
 
 /// The first [`BATCH`] wanted paths of a directory behind `behind`; those of directories end in `/`.
-fn entries(tree: &Tree, wanted: &Wanted<'_>, directory: &str, behind: Option<&str>) -> Result<Option<Vec<String>>> {
+fn entries(
+    tree: &Tree,
+    wanted: &Wanted<'_>,
+    directory: &str,
+    behind: Option<&str>,
+) -> Result<Option<Vec<String>>> {
     let mut first: BinaryHeap<String> = BinaryHeap::new();
     let complete = each_entry(tree, directory, |path| {
-        let take = if path.ends_with('/') { wanted.has_below(&path) } else { wanted.has_key(&path) };
+        let take = if path.ends_with('/') {
+            wanted.has_below(&path)
+        } else {
+            wanted.has_key(&path)
+        };
         if take && behind.is_none_or(|behind| path.as_str() > behind) {
             first.push(path);
             if first.len() > BATCH {
@@ -109,7 +135,11 @@ fn entries(tree: &Tree, wanted: &Wanted<'_>, directory: &str, behind: Option<&st
 }
 
 /// Calls `each` with every path in a directory; false if the directory is gone.
-fn each_entry(tree: &Tree, directory: &str, mut each: impl FnMut(String) -> Result<()>) -> Result<bool> {
+fn each_entry(
+    tree: &Tree,
+    directory: &str,
+    mut each: impl FnMut(String) -> Result<()>,
+) -> Result<bool> {
     let opened = match tree.open_directory(directory.trim_end_matches('/')) {
         Ok(opened) => opened,
         Err(Errno::NOENT) => return Ok(false),
@@ -126,7 +156,8 @@ fn each_entry(tree: &Tree, directory: &str, mut each: impl FnMut(String) -> Resu
             .to_str()
             .map_err(|_| Error::Failed(format!("{directory}{name:?} is no object: its name is not UTF-8; remove it from the store").into()))?;
         let kind = match entry.file_type() {
-            FileType::Unknown => match rustix::fs::statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW) {
+            FileType::Unknown => match rustix::fs::statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW)
+            {
                 Ok(stat) => FileType::from_raw_mode(stat.st_mode),
                 Err(Errno::NOENT) => continue,
                 Err(e) => return Err(failed("look at", text, e)),
@@ -142,7 +173,12 @@ fn each_entry(tree: &Tree, directory: &str, mut each: impl FnMut(String) -> Resu
             | FileType::CharacterDevice
             | FileType::BlockDevice
             | FileType::Unknown => {
-                return Err(Error::Failed(format!("{directory}{text} is neither file nor directory; remove it from the store").into()));
+                return Err(Error::Failed(
+                    format!(
+                        "{directory}{text} is neither file nor directory; remove it from the store"
+                    )
+                    .into(),
+                ));
             }
         }
     }
@@ -150,9 +186,14 @@ fn each_entry(tree: &Tree, directory: &str, mut each: impl FnMut(String) -> Resu
 }
 
 fn look(tree: &Tree, path: &str) -> Result<Option<Listed>> {
-    let name = ObjectKey::parse(path).map_err(|e| Error::Failed(format!("{path:?} is no object: {e}; remove it from the store").into()))?;
+    let name = ObjectKey::parse(path).map_err(|e| {
+        Error::Failed(format!("{path:?} is no object: {e}; remove it from the store").into())
+    })?;
     let found = tree.stat_path(path)?;
-    Ok(found.map(|found| Listed { name, stat: stat(&found) }))
+    Ok(found.map(|found| Listed {
+        name,
+        stat: stat(&found),
+    }))
 }
 
 /// Ordered by key, for a heap that keeps the smallest.
@@ -178,7 +219,12 @@ impl Ord for Escaped {
     }
 }
 
-fn collect_escaped(tree: &Tree, wanted: &Wanted<'_>, directory: &str, first: &mut BinaryHeap<Escaped>) -> Result<()> {
+fn collect_escaped(
+    tree: &Tree,
+    wanted: &Wanted<'_>,
+    directory: &str,
+    first: &mut BinaryHeap<Escaped>,
+) -> Result<()> {
     each_entry(tree, directory, |path| {
         if path.ends_with('/') {
             return collect_escaped(tree, wanted, &path, first);
@@ -186,11 +232,18 @@ fn collect_escaped(tree: &Tree, wanted: &Wanted<'_>, directory: &str, first: &mu
         let key = path
             .strip_prefix(ESCAPED)
             .and_then(place::unescape)
-            .ok_or_else(|| Error::Failed(format!("{path} is not the spelling of a key; remove it from the store").into()))?;
+            .ok_or_else(|| {
+                Error::Failed(
+                    format!("{path} is not the spelling of a key; remove it from the store").into(),
+                )
+            })?;
         if wanted.has_key(key.as_str())
             && let Some(found) = tree.stat_path(&path)?
         {
-            first.push(Escaped(Listed { name: key, stat: stat(&found) }));
+            first.push(Escaped(Listed {
+                name: key,
+                stat: stat(&found),
+            }));
             if first.len() > wanted.limit {
                 first.pop();
             }
@@ -204,7 +257,11 @@ fn collect_escaped(tree: &Tree, wanted: &Wanted<'_>, directory: &str, first: &mu
 pub(super) fn hidden(tree: &Tree) -> Result<Vec<String>> {
     let mut names = Vec::new();
     each_entry(tree, TEMPORARY, |path| {
-        names.push(path.trim_end_matches('/').trim_start_matches(TEMPORARY).to_owned());
+        names.push(
+            path.trim_end_matches('/')
+                .trim_start_matches(TEMPORARY)
+                .to_owned(),
+        );
         Ok(())
     })?;
     Ok(names)

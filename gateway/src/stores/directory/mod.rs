@@ -5,8 +5,10 @@
 //! the name is durable ([`upload`], [`tree`], [`syncs`]). The only files that are not objects lie below
 //! `.snapgate/tmp/`. Symlinks are never followed.
 
+mod durable;
 mod list;
 mod multipart;
+mod opening;
 mod place;
 mod read;
 mod syncs;
@@ -30,7 +32,10 @@ use rustix::io::Errno;
 use self::multipart::Slots;
 use self::tree::{Tree, failed};
 use self::upload::{FileUpload, Hidden, Purpose, Temporary};
-use super::{Capabilities, Content, Error, Identity, Listed, Plan, Result, Stat, Store, StoredPart, Upload, UploadId};
+use super::{
+    Capabilities, Content, Error, Identity, Listed, Plan, Result, Stat, Store, StoredPart, Upload,
+    UploadId,
+};
 
 #[derive(Debug)]
 pub struct Directory {
@@ -50,10 +55,17 @@ impl Directory {
             abort_beats_complete: true,
             checksums: false,
         };
-        Ok(Self { tree: Arc::new(tree), slots: Arc::default(), capabilities })
+        Ok(Self {
+            tree: Arc::new(tree),
+            slots: Arc::default(),
+            capabilities,
+        })
     }
 
-    async fn blocking<T: Send + 'static>(&self, act: impl FnOnce(&Arc<Tree>) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Arc<Tree>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let tree = Arc::clone(&self.tree);
         hop(move || act(&tree)).await
     }
@@ -63,7 +75,9 @@ impl Directory {
 async fn hop<T: Send + 'static>(act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(act).await {
         Ok(outcome) => outcome,
-        Err(e) => Err(Error::Failed(format!("the thread that did it ended: {e}").into())),
+        Err(e) => Err(Error::Failed(
+            format!("the thread that did it ended: {e}").into(),
+        )),
     }
 }
 
@@ -93,10 +107,20 @@ impl Store for Directory {
         let temporary = Temporary::new(Arc::clone(&self.tree), None, id.0.to_string());
         let name = name.clone();
         if !plan.fenced {
-            return Ok(Box::new(FileUpload::unmade(id, name, temporary, Purpose::Object)));
+            return Ok(Box::new(FileUpload::unmade(
+                id,
+                name,
+                temporary,
+                Purpose::Object,
+            )));
         }
         let hidden = hop(move || Hidden::create(temporary)).await?;
-        Ok(Box::new(FileUpload::made(id, name, hidden, Purpose::Object)))
+        Ok(Box::new(FileUpload::made(
+            id,
+            name,
+            hidden,
+            Purpose::Object,
+        )))
     }
 
     async fn abort(&self, _: &Permit, _: &ObjectKey, upload: &UploadId) -> Result<()> {
@@ -115,26 +139,49 @@ impl Store for Directory {
         .await
     }
 
-    async fn assemble(&self, _: &Permit, name: &ObjectKey, upload: &UploadId, parts: &[StoredPart]) -> Result<Box<dyn Upload>> {
+    async fn assemble(
+        &self,
+        _: &Permit,
+        name: &ObjectKey,
+        upload: &UploadId,
+        parts: &[StoredPart],
+    ) -> Result<Box<dyn Upload>> {
         place::check(name)?;
         let (name, upload, parts) = (name.clone(), upload.clone(), parts.to_vec());
-        let assembled = self.blocking(move |tree| multipart::assemble(tree, name, &upload, &parts)).await?;
+        let assembled = self
+            .blocking(move |tree| multipart::assemble(tree, name, &upload, &parts))
+            .await?;
         Ok(Box::new(assembled))
     }
 
-    async fn begin_part(&self, _: &Permit, name: &ObjectKey, upload: &UploadId, number: u16, plan: Plan) -> Result<Box<dyn Upload>> {
+    async fn begin_part(
+        &self,
+        _: &Permit,
+        name: &ObjectKey,
+        upload: &UploadId,
+        number: u16,
+        plan: Plan,
+    ) -> Result<Box<dyn Upload>> {
         let (name, upload, slots) = (name.clone(), upload.clone(), Arc::clone(&self.slots));
-        let part = self.blocking(move |tree| multipart::begin_part(tree, &slots, name, &upload, number, plan)).await?;
+        let part = self
+            .blocking(move |tree| multipart::begin_part(tree, &slots, name, &upload, number, plan))
+            .await?;
         Ok(Box::new(part))
     }
 
     async fn begin_multipart(&self, _: &Permit, name: &ObjectKey) -> Result<UploadId> {
         place::check(name)?;
         let slots = Arc::clone(&self.slots);
-        self.blocking(move |tree| multipart::begin(tree, &slots)).await
+        self.blocking(move |tree| multipart::begin(tree, &slots))
+            .await
     }
 
-    async fn read(&self, name: &ObjectKey, range: Option<Range<u64>>, expect: Option<&Identity>) -> Result<Option<Content>> {
+    async fn read(
+        &self,
+        name: &ObjectKey,
+        range: Option<Range<u64>>,
+        expect: Option<&Identity>,
+    ) -> Result<Option<Content>> {
         read::read(&self.tree, name, range, expect).await
     }
 
@@ -145,7 +192,8 @@ impl Store for Directory {
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Listed>> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        self.blocking(move |tree| list::list(tree, &prefix, after.as_deref(), limit)).await
+        self.blocking(move |tree| list::list(tree, &prefix, after.as_deref(), limit))
+            .await
     }
 
     async fn delete(&self, _: &Permit, names: &[ObjectKey]) -> Vec<Result<()>> {
@@ -159,7 +207,9 @@ impl Store for Directory {
         self.blocking(move |tree| {
             let mark = tree.syncs.mark();
             match tree.link(&from, &to, mark) {
-                Err(Error::Exists) if same_content(tree, &from, &to)? => tree.make_name_durable(&to, mark),
+                Err(Error::Exists) if same_content(tree, &from, &to)? => {
+                    tree.make_name_durable(&to, mark)
+                }
                 outcome => outcome,
             }
         })
@@ -170,7 +220,8 @@ impl Store for Directory {
     async fn uploads(&self) -> Result<Vec<(ObjectKey, UploadId)>> {
         let names = self.blocking(|tree| list::hidden(tree)).await?;
         let named = |id: String| {
-            let key = ObjectKey::parse(&format!("{}{id}", place::TEMPORARY)).map_err(|e| Error::Failed(format!("{id:?}: {e}").into()))?;
+            let key = ObjectKey::parse(&format!("{}{id}", place::TEMPORARY))
+                .map_err(|e| Error::Failed(format!("{id:?}: {e}").into()))?;
             Ok((key, UploadId(id.into())))
         };
         names.into_iter().map(named).collect()
@@ -180,7 +231,9 @@ impl Store for Directory {
 /// Identity is size and time of change, and no two files of this store are given the same time.
 fn same_content(tree: &Tree, from: &ObjectKey, to: &ObjectKey) -> Result<bool> {
     let look = |key: &ObjectKey| {
-        let found = tree.open_file(key, false).map_err(|e| failed("open", key.as_str(), e))?;
+        let found = tree
+            .open_file(key, false)
+            .map_err(|e| failed("open", key.as_str(), e))?;
         Ok(found.map(|(_, stat)| tree::identity(&stat)))
     };
     Ok(look(from)? == look(to)?)
@@ -195,7 +248,11 @@ fn delete(tree: &Tree, names: &[ObjectKey]) -> Vec<Result<()>> {
         let removed = tree.unlink(name);
         outcomes.push(removed.map(|directory| touched.extend(directory)));
     }
-    let staying: BTreeSet<&str> = touched.iter().rev().map(|directory| tree.prune(directory)).collect();
+    let staying: BTreeSet<&str> = touched
+        .iter()
+        .rev()
+        .map(|directory| tree.prune(directory))
+        .collect();
     let staying: Vec<&str> = staying.into_iter().collect();
     if !staying.is_empty()
         && let Err(e) = tree.make_all_durable(&staying, mark)

@@ -66,7 +66,10 @@ impl Part {
 }
 
 fn located(locator: &str) -> Result<At> {
-    let own = |name: &str| name.strip_prefix("part-").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+    let own = |name: &str| {
+        name.strip_prefix("part-")
+            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+    };
     match locator.split_once(':') {
         Some(("slot", offset)) => offset.parse().ok().map(At::Slot),
         Some(("file", name)) if own(name) => Some(At::File(name.to_owned())),
@@ -105,7 +108,8 @@ pub(super) fn is_multipart(id: &str) -> bool {
 pub(super) fn begin(tree: &Tree, slots: &Slots) -> Result<UploadId> {
     let mark = tree.syncs.mark();
     let id = UploadId(format!("{PREFIX}{}", super::new_id()).into());
-    rustix::fs::mkdirat(&tree.temporary, &*id.0, Mode::RWXU).map_err(|e| failed("create", &id.0, e))?;
+    rustix::fs::mkdirat(&tree.temporary, &*id.0, Mode::RWXU)
+        .map_err(|e| failed("create", &id.0, e))?;
     tree.make_durable(&path(&id), mark)?;
     slots.0.lock().insert(id.clone(), Claims::default());
     Ok(id)
@@ -121,16 +125,35 @@ fn open(tree: &Tree, id: &UploadId) -> Result<Arc<OwnedFd>> {
 }
 
 /// Blocks.
-pub(super) fn begin_part(tree: &Arc<Tree>, slots: &Slots, key: ObjectKey, upload: &UploadId, number: u16, plan: Plan) -> Result<FileUpload> {
+pub(super) fn begin_part(
+    tree: &Arc<Tree>,
+    slots: &Slots,
+    key: ObjectKey,
+    upload: &UploadId,
+    number: u16,
+    plan: Plan,
+) -> Result<FileUpload> {
     let directory = open(tree, upload)?;
     let mark = tree.syncs.mark();
     let slot = slots.claim(upload, number, plan.size);
     let (at, hidden) = match slot {
         Some((offset, size)) => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let file = rustix::fs::openat(&*directory, ASSEMBLY, flags, Mode::from_raw_mode(0o644)).map_err(|e| gone("open", ASSEMBLY, e))?;
-            let temporary = Temporary::new(Arc::clone(tree), Some(directory), ASSEMBLY.into()).staying();
-            (At::Slot(offset), Hidden { file, temporary, base: offset, written: 0, room: Some(size), mark })
+            let file = rustix::fs::openat(&*directory, ASSEMBLY, flags, Mode::from_raw_mode(0o644))
+                .map_err(|e| gone("open", ASSEMBLY, e))?;
+            let temporary =
+                Temporary::new(Arc::clone(tree), Some(directory), ASSEMBLY.into()).staying();
+            (
+                At::Slot(offset),
+                Hidden {
+                    file,
+                    temporary,
+                    base: offset,
+                    written: 0,
+                    room: Some(size),
+                    mark,
+                },
+            )
         }
         None => {
             let name = format!("part-{number}-{}", super::new_id());
@@ -138,27 +161,60 @@ pub(super) fn begin_part(tree: &Arc<Tree>, slots: &Slots, key: ObjectKey, upload
             (At::File(name), Hidden::create(temporary)?)
         }
     };
-    let part = Part { number, upload: upload.clone(), at };
-    Ok(FileUpload::made(upload.clone(), key, hidden, Purpose::Part(part)))
+    let part = Part {
+        number,
+        upload: upload.clone(),
+        at,
+    };
+    Ok(FileUpload::made(
+        upload.clone(),
+        key,
+        hidden,
+        Purpose::Part(part),
+    ))
 }
 
 fn gone(doing: &str, what: &str, e: Errno) -> Error {
-    if e == Errno::NOENT { Error::UploadGone } else { failed(doing, what, e) }
+    if e == Errno::NOENT {
+        Error::UploadGone
+    } else {
+        failed(doing, what, e)
+    }
 }
 
 /// Blocks.
-pub(super) fn assemble(tree: &Arc<Tree>, key: ObjectKey, upload: &UploadId, parts: &[StoredPart]) -> Result<FileUpload> {
+pub(super) fn assemble(
+    tree: &Arc<Tree>,
+    key: ObjectKey,
+    upload: &UploadId,
+    parts: &[StoredPart],
+) -> Result<FileUpload> {
     let directory = open(tree, upload)?;
     let mark = tree.syncs.mark();
-    let places = parts.iter().map(|part| located(&part.locator)).collect::<Result<Vec<At>>>()?;
+    let places = parts
+        .iter()
+        .map(|part| located(&part.locator))
+        .collect::<Result<Vec<At>>>()?;
     let total = parts.iter().map(|part| part.size).sum();
     let hidden = match in_one_piece(&directory, &places, parts, total)? {
         Some(file) => {
-            let temporary = Temporary::new(Arc::clone(tree), Some(directory), ASSEMBLY.into()).staying();
-            Hidden { file, temporary, base: 0, written: total, room: Some(total), mark }
+            let temporary =
+                Temporary::new(Arc::clone(tree), Some(directory), ASSEMBLY.into()).staying();
+            Hidden {
+                file,
+                temporary,
+                base: 0,
+                written: total,
+                room: Some(total),
+                mark,
+            }
         }
         None => {
-            let temporary = Temporary::new(Arc::clone(tree), Some(Arc::clone(&directory)), format!("whole-{}", super::new_id()));
+            let temporary = Temporary::new(
+                Arc::clone(tree),
+                Some(Arc::clone(&directory)),
+                format!("whole-{}", super::new_id()),
+            );
             let mut hidden = Hidden::create(temporary)?;
             for (at, part) in places.iter().zip(parts) {
                 append(&directory, at, part.size, &mut hidden)?;
@@ -166,11 +222,21 @@ pub(super) fn assemble(tree: &Arc<Tree>, key: ObjectKey, upload: &UploadId, part
             hidden
         }
     };
-    Ok(FileUpload::made(upload.clone(), key, hidden, Purpose::Assembled))
+    Ok(FileUpload::made(
+        upload.clone(),
+        key,
+        hidden,
+        Purpose::Assembled,
+    ))
 }
 
 /// The assembly file, if it holds exactly these parts in this order.
-fn in_one_piece(directory: &OwnedFd, places: &[At], parts: &[StoredPart], total: u64) -> Result<Option<OwnedFd>> {
+fn in_one_piece(
+    directory: &OwnedFd,
+    places: &[At],
+    parts: &[StoredPart],
+    total: u64,
+) -> Result<Option<OwnedFd>> {
     let mut end = 0;
     for (at, part) in places.iter().zip(parts) {
         if !matches!(at, At::Slot(offset) if *offset == end) {
@@ -178,8 +244,13 @@ fn in_one_piece(directory: &OwnedFd, places: &[At], parts: &[StoredPart], total:
         }
         end += part.size;
     }
-    let file = rustix::fs::openat(directory, ASSEMBLY, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-        .map_err(|e| gone("open", ASSEMBLY, e))?;
+    let file = rustix::fs::openat(
+        directory,
+        ASSEMBLY,
+        OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )
+    .map_err(|e| gone("open", ASSEMBLY, e))?;
     let stat = rustix::fs::fstat(&file).map_err(|e| failed("look at", ASSEMBLY, e))?;
     Ok((tree::size(&stat) == total).then_some(file))
 }
@@ -189,25 +260,47 @@ fn append(directory: &OwnedFd, at: &At, size: u64, to: &mut Hidden) -> Result<()
         At::Slot(offset) => (ASSEMBLY, *offset),
         At::File(name) => (name.as_str(), 0),
     };
-    let source = rustix::fs::openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).map_err(|e| gone("open", name, e))?;
+    let source = rustix::fs::openat(
+        directory,
+        name,
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )
+    .map_err(|e| gone("open", name, e))?;
     let end = to.written + size;
     while to.written < end {
         let step = usize::try_from(end - to.written).map_or(COPY_STEP, |left| left.min(COPY_STEP));
         let mut at = to.written;
-        let n = match rustix::fs::copy_file_range(&source, Some(&mut from), &to.file, Some(&mut at), step) {
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => copy_through_memory(&source, &mut from, &to.file, at, step),
+        let n = match rustix::fs::copy_file_range(
+            &source,
+            Some(&mut from),
+            &to.file,
+            Some(&mut at),
+            step,
+        ) {
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                copy_through_memory(&source, &mut from, &to.file, at, step)
+            }
             other => other,
         }
         .map_err(|e| failed("copy", name, e))?;
         if n == 0 {
-            return Err(Error::Failed(format!("{name} is shorter than the part that was recorded").into()));
+            return Err(Error::Failed(
+                format!("{name} is shorter than the part that was recorded").into(),
+            ));
         }
         to.written += n as u64;
     }
     Ok(())
 }
 
-fn copy_through_memory(source: &OwnedFd, from: &mut u64, target: &OwnedFd, at: u64, step: usize) -> rustix::io::Result<usize> {
+fn copy_through_memory(
+    source: &OwnedFd,
+    from: &mut u64,
+    target: &OwnedFd,
+    at: u64,
+    step: usize,
+) -> rustix::io::Result<usize> {
     let mut buffer = vec![0; step.min(1 << 20)];
     let n = rustix::io::pread(source, buffer.as_mut_slice(), *from)?;
     let mut done = 0;
@@ -230,7 +323,9 @@ pub(super) fn remove(tree: &Tree, id: &str) -> Result<()> {
         let entries = Dir::read_from(&directory).map_err(|e| failed("list", id, e))?;
         for entry in entries {
             let entry = entry.map_err(|e| failed("list", id, e))?;
-            if matches!(entry.file_name().to_bytes(), b"." | b"..") || entry.file_type() == FileType::Directory {
+            if matches!(entry.file_name().to_bytes(), b"." | b"..")
+                || entry.file_type() == FileType::Directory
+            {
                 continue;
             }
             match rustix::fs::unlinkat(&directory, entry.file_name(), AtFlags::empty()) {

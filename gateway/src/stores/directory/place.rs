@@ -22,16 +22,21 @@ const SPELLED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
 
 /// The store keeps its own files below these two prefixes.
 pub(super) fn check(key: &ObjectKey) -> Result<()> {
-    let taken = [TEMPORARY, ESCAPED].iter().any(|own| key.as_str().starts_with(own));
+    let taken = [TEMPORARY, ESCAPED]
+        .iter()
+        .any(|own| key.as_str().starts_with(own));
     if taken {
-        return Err(Error::Unstorable("it lies where the directory store keeps its own files"));
+        return Err(Error::Unstorable(
+            "it lies where the directory store keeps its own files",
+        ));
     }
     Ok(())
 }
 
 /// The key's own path, unless no file system can hold it.
 pub(super) fn natural(key: &ObjectKey) -> Option<&str> {
-    let holds = |segment: &str| !matches!(segment, "" | "." | "..") && segment.len() <= LONGEST_SEGMENT;
+    let holds =
+        |segment: &str| !matches!(segment, "" | "." | "..") && segment.len() <= LONGEST_SEGMENT;
     key.as_str().split('/').all(holds).then_some(key.as_str())
 }
 
@@ -81,7 +86,17 @@ mod tests {
     #[test]
     fn keys_that_no_file_system_holds_are_escaped() {
         let long = "l".repeat(256);
-        for odd in ["/a", "a/", "a//b", ".", "..", "a/../b", "./a", "//", long.as_str()] {
+        for odd in [
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "..",
+            "a/../b",
+            "./a",
+            "//",
+            long.as_str(),
+        ] {
             let key = ObjectKey::parse(odd).unwrap();
             assert_eq!(natural(&key), None, "{odd:?}");
         }

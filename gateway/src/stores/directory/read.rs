@@ -20,7 +20,7 @@ use super::tree::{self, Tree, failed};
 use crate::stores::{ByteStream, Content, Error, Identity, Result};
 
 /// What one step of a large read brings: small enough to stay in the processor's cache until it is sent.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 128 << 10;
 /// Buffers kept for use again.
 const KEPT: usize = 32;
 
@@ -71,7 +71,11 @@ impl Reading {
 
     /// Fills what it can without waiting for a disk.
     fn fill_now(&self, buffer: &mut [u8]) -> Result<usize> {
-        let flags = if self.in_memory { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT };
+        let flags = if self.in_memory {
+            ReadWriteFlags::empty()
+        } else {
+            ReadWriteFlags::NOWAIT
+        };
         let mut done = 0;
         while done < buffer.len() {
             let mut slices = [IoSliceMut::new(&mut buffer[done..])];
@@ -168,17 +172,29 @@ pub(super) async fn read(
     if at > end || end > size {
         return Err(Error::Failed("a range beyond the object's end".into()));
     }
-    let reading = Reading { file: Arc::new(file), at, end, in_memory: tree.in_memory };
-    let bytes = if reading.left() <= CHUNK / 4 {
+    let reading = Reading {
+        file: Arc::new(file),
+        at,
+        end,
+        in_memory: tree.in_memory,
+    };
+    let bytes = if reading.left() <= CHUNK / 2 {
         let bytes = reading.whole().await?;
         futures::stream::iter([Ok(bytes)]).boxed()
     } else {
         reading.stream()
     };
-    Ok(Some(Content { size, identity, bytes }))
+    Ok(Some(Content {
+        size,
+        identity,
+        bytes,
+    }))
 }
 
-pub(super) async fn open(tree: &Arc<Tree>, key: &ObjectKey) -> Result<Option<(OwnedFd, rustix::fs::Stat)>> {
+pub(super) async fn open(
+    tree: &Arc<Tree>,
+    key: &ObjectKey,
+) -> Result<Option<(OwnedFd, rustix::fs::Stat)>> {
     if tree.opens_cached {
         match tree.open_file(key, true) {
             Err(Errno::AGAIN) => {}
@@ -186,5 +202,9 @@ pub(super) async fn open(tree: &Arc<Tree>, key: &ObjectKey) -> Result<Option<(Ow
         }
     }
     let (tree, key) = (Arc::clone(tree), key.clone());
-    hop(move || tree.open_file(&key, false).map_err(|e| failed("open", key.as_str(), e))).await
+    hop(move || {
+        tree.open_file(&key, false)
+            .map_err(|e| failed("open", key.as_str(), e))
+    })
+    .await
 }

@@ -1,8 +1,10 @@
 //! Making things durable, alone or together.
 //!
-//! Decides: whether a waiting writer syncs its own file or shares one `syncfs` with others. Up to
-//! [`ALONE`] at a time each syncs itself, for the file system shares its journal commits between them;
-//! beyond that the writers queue for the next `syncfs`, which one of them runs for all.
+//! Decides: whether a waiting writer syncs its own file or shares one `syncfs` with others. While at most
+//! [`ALONE`] wait at a time each syncs itself, for the file system shares its journal commits between them;
+//! beyond that the writers queue for the next `syncfs`, which one of them runs for all. The level of
+//! waiting writers falls slowly: a round releases all of its writers at once, and the next ones must not
+//! take the quiet for low load, for single syncs between shared ones are the worst of both.
 //! Invariant: a writer is only served by a `syncfs` that began after the writer asked.
 //! An error that the kernel reports once may belong to any writer whose bytes were on their way: all that
 //! began before it was seen fail ([`Mark`]). A failed sync is never tried again.
@@ -16,6 +18,8 @@ use rustix::io::{Errno, Result};
 
 /// Writers that sync at the same time without sharing.
 const ALONE: usize = 12;
+/// So many syncs without a higher number lower the level by one.
+const STEPS: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Syncs {
@@ -24,6 +28,8 @@ pub(super) struct Syncs {
     /// The kernel reports write-back errors from `syncfs` (Linux 5.8).
     shares: bool,
     waiting: AtomicUsize,
+    /// The highest number that waited lately, times [`STEPS`].
+    level: AtomicUsize,
     failures: AtomicU64,
     rounds: Mutex<Rounds>,
     ended: Condvar,
@@ -48,10 +54,15 @@ impl Syncs {
             root,
             shares,
             waiting: AtomicUsize::new(0),
+            level: AtomicUsize::new(0),
             failures: AtomicU64::new(0),
             rounds: Mutex::default(),
             ended: Condvar::new(),
         }
+    }
+
+    pub fn can_share(&self) -> bool {
+        self.shares
     }
 
     pub fn mark(&self) -> Mark {
@@ -61,13 +72,21 @@ impl Syncs {
     /// Makes durable what the caller wrote since `mark`: by `alone`, or by a shared `syncfs`. Blocks.
     pub fn settle(&self, mark: Mark, alone: impl FnOnce() -> Result<()>) -> Result<()> {
         let others = self.waiting.fetch_add(1, Ordering::SeqCst);
-        let outcome = if self.shares && others >= ALONE {
+        let outcome = if self.shares && self.level(others) >= ALONE {
             self.together(mark)
         } else {
             alone()
         };
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         outcome
+    }
+
+    /// Exact counting is not needed: a lost update is one step.
+    fn level(&self, others: usize) -> usize {
+        let before = self.level.load(Ordering::Relaxed);
+        let now = (others * STEPS).max(before.saturating_sub(1));
+        self.level.store(now, Ordering::Relaxed);
+        now / STEPS
     }
 
     /// As [`Self::settle`] for so many directories that one `syncfs` is cheaper at any load.
@@ -129,6 +148,15 @@ mod tests {
             })
             .unwrap();
         assert!(ran);
+    }
+
+    #[test]
+    fn the_level_rises_at_once_and_falls_slowly() {
+        let syncs = syncs();
+        assert_eq!(syncs.level(40), 40);
+        assert_eq!(syncs.level(0), 39);
+        let falls = (0..).take_while(|_| syncs.level(0) >= ALONE).count();
+        assert!(falls > (39 - ALONE) * STEPS - STEPS, "{falls}");
     }
 
     #[test]

@@ -6,64 +6,50 @@
 //! there until it is deleted. [`Tree::names`] keeps two writers of one key from choosing differently.
 //! Empty directories are removed after deletes; a publisher that meets this starts again from the top.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
 
 use parking_lot::{Mutex, RwLock};
 use policies::key::ObjectKey;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::durable::Durable;
 use super::place;
 use super::syncs::{Mark, Syncs};
 use super::upload::Temporary;
 use crate::stores::{Error, Identity, Publish, Result};
 
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 /// `NONBLOCK` so that a named pipe in the tree cannot hold a reader.
 const READ: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK);
-const NEW_DIRECTORY: Mode = Mode::from_raw_mode(0o755);
+pub(super) const NEW_DIRECTORY: Mode = Mode::from_raw_mode(0o755);
 
-/// Directories remembered as durable; beyond that the memory starts afresh.
-const REMEMBERED: usize = 16_384;
-/// More directories than this in one step are synced by one `syncfs`.
-const SINGLY: usize = 4;
 /// A publisher whose directory is removed under it so often meets something else than chance.
 const TRIES: usize = 100;
 
-/// What `statfs` says of a tmpfs: reads never wait for a disk.
-const TMPFS: i64 = 0x0102_1994;
-
 #[derive(Debug)]
 pub(super) struct Tree {
-    root: OwnedFd,
+    pub root: OwnedFd,
     pub temporary: OwnedFd,
     pub syncs: Syncs,
     /// Shared while a key takes its own path, exclusive while one takes its escaped path.
-    names: RwLock<()>,
-    durable: Mutex<Durable>,
+    pub names: RwLock<()>,
+    pub durable: Mutex<Durable>,
     /// A directory could not be synced: what was renamed in it may be lost, so nothing more is acknowledged.
-    broken: Mutex<Option<Errno>>,
+    pub broken: Mutex<Option<Errno>>,
     /// The kernel opens files without waiting for the disk on request (Linux 5.12).
     pub opens_cached: bool,
     pub in_memory: bool,
-    skip_directory_sync: bool,
-}
-
-#[derive(Debug, Default)]
-struct Durable {
-    paths: HashSet<Box<str>>,
-    /// Counts removals, so that a slow publisher does not remember a directory that is gone.
-    removals: u64,
+    pub skip_directory_sync: bool,
 }
 
 /// How a name was taken.
@@ -74,72 +60,6 @@ enum Taken {
 }
 
 impl Tree {
-    pub fn open(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path).map_err(|e| told("create the store's directory", &e))?;
-        let root: OwnedFd = File::open(path).map_err(|e| told("open the store's directory", &e))?.into();
-        if let Err(e) = rustix::fs::openat2(&root, ".", DIRECTORY, Mode::empty(), BENEATH) {
-            let why = match e {
-                Errno::NOSYS | Errno::PERM => "the kernel lacks openat2 (Linux 5.6): the directory store cannot rule out symlinks".into(),
-                other => format!("openat2 in the store's directory: {other}"),
-            };
-            return Err(Error::Failed(why.into()));
-        }
-        for own in [".snapgate", ".snapgate/tmp", ".snapgate/escaped"] {
-            match rustix::fs::mkdirat(&root, own, NEW_DIRECTORY) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(failed("create", own, e)),
-            }
-        }
-        let temporary = rustix::fs::openat2(&root, ".snapgate/tmp", DIRECTORY, Mode::empty(), BENEATH)
-            .map_err(|e| failed("open on the root's own file system", ".snapgate/tmp", e))?;
-        let own = rustix::fs::openat2(&root, ".snapgate", DIRECTORY, Mode::empty(), BENEATH).map_err(|e| failed("open", ".snapgate", e))?;
-        let cached = rustix::fs::openat2(&root, ".", DIRECTORY, Mode::empty(), BENEATH | ResolveFlags::CACHED);
-        let opens_cached = !matches!(cached, Err(Errno::INVAL));
-        let again = File::open(path).map_err(|e| told("open the store's directory", &e))?;
-        let in_memory = rustix::fs::fstatfs(&root).is_ok_and(|s| i64::from(s.f_type) == TMPFS);
-        let skip_directory_sync = std::env::var("SNAPGATE_FAILPOINT").is_ok_and(|v| v == "skip-dir-fsync");
-        if skip_directory_sync {
-            tracing::error!("SNAPGATE_FAILPOINT=skip-dir-fsync: directories are NOT synced, a power cut loses acknowledged objects; for tests only");
-        }
-        let above = match path.canonicalize().map_err(|e| told("resolve the store's directory", &e))?.parent() {
-            Some(above) => File::open(above).map_err(|e| told("open the directory above the store", &e))?,
-            None => File::open("/").map_err(|e| told("open the directory above the store", &e))?,
-        };
-        for directory in [temporary.as_fd(), own.as_fd(), root.as_fd(), above.as_fd()] {
-            rustix::fs::fsync(directory).map_err(|e| failed("sync", "the store's directories", e))?;
-        }
-        let tree = Self {
-            root,
-            temporary,
-            // A kernel that opens cached (5.12) also reports write-back errors from syncfs (5.8).
-            syncs: Syncs::new(again.into(), opens_cached),
-            names: RwLock::new(()),
-            durable: Mutex::default(),
-            broken: Mutex::new(None),
-            opens_cached,
-            in_memory,
-            skip_directory_sync,
-        };
-        tree.probe_create_only()?;
-        Ok(tree)
-    }
-
-    /// A file system that cannot rename without replacing is refused at start.
-    fn probe_create_only(&self) -> Result<()> {
-        for name in ["probe-a", "probe-b"] {
-            rustix::fs::openat(&self.temporary, name, OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
-                .map_err(|e| failed("create", name, e))?;
-        }
-        let outcome = rustix::fs::renameat_with(&self.temporary, "probe-a", &self.temporary, "probe-b", RenameFlags::NOREPLACE);
-        for name in ["probe-a", "probe-b"] {
-            rustix::fs::unlinkat(&self.temporary, name, AtFlags::empty()).map_err(|e| failed("remove", name, e))?;
-        }
-        if outcome != Err(Errno::EXIST) {
-            return Err(Error::Failed("the file system cannot rename without replacing: create-only would race".into()));
-        }
-        Ok(())
-    }
-
     pub fn open_directory(&self, path: &str) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { "." } else { path };
         rustix::fs::openat2(&self.root, path, DIRECTORY, Mode::empty(), BENEATH)
@@ -147,7 +67,11 @@ impl Tree {
 
     /// A key's file and what `fstat` says of it. `None` = surely absent; `Err(AGAIN)` if `cached` and the
     /// answer is not in memory.
-    pub fn open_file(&self, key: &ObjectKey, cached: bool) -> rustix::io::Result<Option<(OwnedFd, Stat)>> {
+    pub fn open_file(
+        &self,
+        key: &ObjectKey,
+        cached: bool,
+    ) -> rustix::io::Result<Option<(OwnedFd, Stat)>> {
         if let Some(path) = place::natural(key)
             && let Some(found) = self.open_at(path, cached)?
         {
@@ -157,7 +81,11 @@ impl Tree {
     }
 
     fn open_at(&self, path: &str, cached: bool) -> rustix::io::Result<Option<(OwnedFd, Stat)>> {
-        let resolve = if cached { BENEATH | ResolveFlags::CACHED } else { BENEATH };
+        let resolve = if cached {
+            BENEATH | ResolveFlags::CACHED
+        } else {
+            BENEATH
+        };
         let file = loop {
             match rustix::fs::openat2(&self.root, path, READ, Mode::empty(), resolve) {
                 Ok(file) => break file,
@@ -182,25 +110,53 @@ impl Tree {
 
     /// What lies at a path, without opening it.
     pub fn stat_path(&self, path: &str) -> Result<Option<Stat>> {
-        match rustix::fs::openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), BENEATH) {
-            Ok(file) => rustix::fs::fstat(file).map(Some).map_err(|e| failed("look at", path, e)),
+        match rustix::fs::openat2(
+            &self.root,
+            path,
+            OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::empty(),
+            BENEATH,
+        ) {
+            Ok(file) => rustix::fs::fstat(file)
+                .map(Some)
+                .map_err(|e| failed("look at", path, e)),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(failed("look at", path, e)),
         }
     }
 
     /// Gives a finished, durable temporary its key's name and makes the name durable. Blocks.
-    pub fn publish(&self, temporary: &Temporary, key: &ObjectKey, mode: Publish, mark: Mark) -> Result<()> {
+    pub fn publish(
+        &self,
+        temporary: &Temporary,
+        key: &ObjectKey,
+        mode: Publish,
+        mark: Mark,
+    ) -> Result<()> {
         self.refuse_if_broken()?;
         let take = |from: &Temporary, directory: &OwnedFd, name: &str| match mode {
-            Publish::CreateOnly => rustix::fs::renameat_with(from.directory(), &from.name, directory, name, RenameFlags::NOREPLACE),
+            Publish::CreateOnly => rustix::fs::renameat_with(
+                from.directory(),
+                &from.name,
+                directory,
+                name,
+                RenameFlags::NOREPLACE,
+            ),
             Publish::Replace => rustix::fs::renameat(from.directory(), &from.name, directory, name),
         };
-        let gone = || match rustix::fs::statat(temporary.directory(), &temporary.name, AtFlags::SYMLINK_NOFOLLOW) {
+        let gone = || match rustix::fs::statat(
+            temporary.directory(),
+            &temporary.name,
+            AtFlags::SYMLINK_NOFOLLOW,
+        ) {
             Err(Errno::NOENT) => Some(Error::UploadGone),
             Ok(_) | Err(_) => None,
         };
-        let path = self.take_name(key, |directory, name| take(temporary, directory, name), gone)?;
+        let path = self.take_name(
+            key,
+            |directory, name| take(temporary, directory, name),
+            gone,
+        )?;
         self.make_durable(place::split(&path).0, mark)
     }
 
@@ -210,8 +166,12 @@ impl Tree {
         let gone = || Some(Error::Changed);
         let source = self.place_of(from)?.ok_or(Error::Changed)?;
         let (directory, name) = place::split(&source);
-        let directory = self.open_directory(directory).map_err(|e| failed("open", directory, e))?;
-        let link = |target: &OwnedFd, to: &str| rustix::fs::linkat(&directory, name, target, to, AtFlags::empty());
+        let directory = self
+            .open_directory(directory)
+            .map_err(|e| failed("open", directory, e))?;
+        let link = |target: &OwnedFd, to: &str| {
+            rustix::fs::linkat(&directory, name, target, to, AtFlags::empty())
+        };
         let still = || match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => gone(),
             Ok(_) | Err(_) => None,
@@ -230,7 +190,11 @@ impl Tree {
     fn place_of(&self, key: &ObjectKey) -> Result<Option<String>> {
         let own = place::natural(key).map(str::to_owned);
         for path in own.into_iter().chain([place::escaped(key)]) {
-            if self.open_at(&path, false).map_err(|e| failed("look at", &path, e))?.is_some() {
+            if self
+                .open_at(&path, false)
+                .map_err(|e| failed("look at", &path, e))?
+                .is_some()
+            {
                 return Ok(Some(path));
             }
         }
@@ -252,7 +216,9 @@ impl Tree {
         };
         {
             let _shared = self.names.read();
-            if !self.is_escaped(&escaped)? && matches!(self.take_path(own, &take, &gone)?, Taken::Yes) {
+            if !self.is_escaped(&escaped)?
+                && matches!(self.take_path(own, &take, &gone)?, Taken::Yes)
+            {
                 return Ok(own.to_owned());
             }
         }
@@ -271,7 +237,9 @@ impl Tree {
     ) -> Result<String> {
         match self.take_path(escaped, take, gone)? {
             Taken::Yes => Ok(escaped.to_owned()),
-            Taken::Conflict => Err(Error::Unstorable("even its escaped name cannot be a file here")),
+            Taken::Conflict => Err(Error::Unstorable(
+                "even its escaped name cannot be a file here",
+            )),
         }
     }
 
@@ -304,12 +272,16 @@ impl Tree {
             };
             match take(&directory, name) {
                 Ok(()) => return Ok(Taken::Yes),
-                Err(Errno::EXIST) => match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => return Ok(Taken::Conflict),
-                    Ok(_) => return Err(Error::Exists),
-                    Err(Errno::NOENT) => {}
-                    Err(e) => return Err(failed("look at", path, e)),
-                },
+                Err(Errno::EXIST) => {
+                    match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {
+                            return Ok(Taken::Conflict);
+                        }
+                        Ok(_) => return Err(Error::Exists),
+                        Err(Errno::NOENT) => {}
+                        Err(e) => return Err(failed("look at", path, e)),
+                    }
+                }
                 Err(Errno::ISDIR | Errno::NAMETOOLONG) => return Ok(Taken::Conflict),
                 Err(Errno::NOENT) => {
                     if let Some(e) = gone() {
@@ -319,89 +291,26 @@ impl Tree {
                 Err(e) => return Err(failed("give the name", path, e)),
             }
         }
-        Err(Error::Failed(format!("{path}: its directory is removed again and again").into()))
+        Err(Error::Failed(
+            format!("{path}: its directory is removed again and again").into(),
+        ))
     }
 
     fn make_directories(&self, path: &str) -> rustix::io::Result<()> {
         let mut made = 0;
         while made < path.len() {
-            let end = path[made + 1..].find('/').map_or(path.len(), |at| made + 1 + at);
+            let end = path[made + 1..]
+                .find('/')
+                .map_or(path.len(), |at| made + 1 + at);
             let (above, name) = place::split(&path[..end]);
             match rustix::fs::mkdirat(self.open_directory(above)?, name, NEW_DIRECTORY) {
-                Ok(()) => self.forget(&path[..end]),
+                Ok(()) => self.durable.lock().forget(&path[..end]),
                 Err(Errno::EXIST) => {}
                 Err(e) => return Err(e),
             }
             made = end;
         }
         Ok(())
-    }
-
-    /// Makes a name in `directory` durable, with every directory above it that is not known to be.
-    pub fn make_durable(&self, directory: &str, mark: Mark) -> Result<()> {
-        self.make_all_durable(&[directory], mark)
-    }
-
-    pub fn make_all_durable(&self, directories: &[&str], mark: Mark) -> Result<()> {
-        if self.skip_directory_sync {
-            return Ok(());
-        }
-        let mut stale: Vec<&str> = Vec::new();
-        let mut fresh: Vec<&str> = Vec::new();
-        let removals = {
-            let durable = self.durable.lock();
-            for directory in directories {
-                stale.push(directory);
-                let mut at = *directory;
-                while let Some(above) = place::above(at) {
-                    if durable.paths.contains(at) {
-                        break;
-                    }
-                    fresh.push(at);
-                    stale.push(above);
-                    at = above;
-                }
-            }
-            durable.removals
-        };
-        stale.sort_unstable();
-        stale.dedup();
-        let outcome = if stale.len() > SINGLY && !self.in_memory {
-            self.syncs.settle_many(mark)
-        } else {
-            self.syncs.settle(mark, || stale.iter().try_for_each(|path| self.sync_directory(path)))
-        };
-        if let Err(e) = outcome {
-            let error = failed("sync the directories of", &stale.join(", "), e);
-            if !matches!(error, Error::Full | Error::Busy) {
-                *self.broken.lock() = Some(e);
-                tracing::error!(cause = %e, "a directory could not be synced: the store acknowledges no more writes until snapgate is restarted");
-            }
-            return Err(error);
-        }
-        let mut durable = self.durable.lock();
-        if durable.removals == removals {
-            if durable.paths.len() + fresh.len() > REMEMBERED {
-                durable.paths.clear();
-            }
-            durable.paths.extend(fresh.into_iter().map(Box::from));
-        }
-        Ok(())
-    }
-
-    fn sync_directory(&self, path: &str) -> rustix::io::Result<()> {
-        match self.open_directory(path) {
-            Ok(directory) => rustix::fs::fsync(directory),
-            // Removed meanwhile, and with it the names that had to last.
-            Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(e),
-        }
-    }
-
-    fn forget(&self, directory: &str) {
-        let mut durable = self.durable.lock();
-        durable.removals += 1;
-        durable.paths.remove(directory);
     }
 
     /// Removes a key's file, wherever it lies; answers the directory it was in. Blocks.
@@ -429,11 +338,7 @@ impl Tree {
             if place::is_reserved(&format!("{directory}/")) && above.len() <= ".snapgate".len() {
                 return directory;
             }
-            self.forget(directory);
-            let removed = self.open_directory(above).and_then(|fd| {
-                rustix::fs::unlinkat(fd, place::split(directory).1, AtFlags::REMOVEDIR)
-            });
-            if !matches!(removed, Ok(()) | Err(Errno::NOENT)) {
+            if !self.remove_empty(above, directory) {
                 return directory;
             }
             directory = above;
@@ -469,8 +374,4 @@ pub(super) fn failed(doing: &str, what: &str, e: Errno) -> Error {
         Errno::LOOP => Error::Failed(format!("{doing} {what}: a symlink is in the way").into()),
         other => Error::Failed(format!("{doing} {what}: {other}").into()),
     }
-}
-
-fn told(doing: &str, e: &std::io::Error) -> Error {
-    Error::Failed(format!("{doing}: {e}").into())
 }

@@ -56,7 +56,12 @@ pub(super) struct Temporary {
 
 impl Temporary {
     pub fn new(tree: Arc<Tree>, multipart: Option<Arc<OwnedFd>>, name: String) -> Self {
-        Self { tree, multipart, name, stays: false }
+        Self {
+            tree,
+            multipart,
+            name,
+            stays: false,
+        }
     }
 
     pub fn staying(mut self) -> Self {
@@ -98,10 +103,21 @@ impl Hidden {
     pub fn create(temporary: Temporary) -> Result<Self> {
         let mark = temporary.tree.syncs.mark();
         match rustix::fs::openat(temporary.directory(), &temporary.name, NEW_FILE, FILE_MODE) {
-            Ok(file) => Ok(Self { file, temporary, base: 0, written: 0, room: None, mark }),
+            Ok(file) => Ok(Self {
+                file,
+                temporary,
+                base: 0,
+                written: 0,
+                room: None,
+                mark,
+            }),
             Err(e) => {
-                let error = if e == Errno::NOENT { Error::UploadGone } else { failed("create", &temporary.name, e) };
-                std::mem::forget(temporary.staying());
+                let error = if e == Errno::NOENT {
+                    Error::UploadGone
+                } else {
+                    failed("create", &temporary.name, e)
+                };
+                drop(temporary.staying());
                 Err(error)
             }
         }
@@ -110,11 +126,17 @@ impl Hidden {
     /// Blocks.
     fn write(&mut self, pieces: &[Bytes]) -> Result<()> {
         let total: usize = pieces.iter().map(Bytes::len).sum();
-        if self.room.is_some_and(|room| self.written + total as u64 > room) {
-            return Err(Error::Failed("the part is longer than was announced".into()));
+        if self
+            .room
+            .is_some_and(|room| self.written + total as u64 > room)
+        {
+            return Err(Error::Failed(
+                "the part is longer than was announced".into(),
+            ));
         }
         for pieces in pieces.chunks(SLICES) {
-            let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut slices: Vec<IoSlice<'_>> =
+                pieces.iter().map(|piece| IoSlice::new(piece)).collect();
             let mut rest = slices.as_mut_slice();
             IoSlice::advance_slices(&mut rest, 0);
             while !rest.is_empty() {
@@ -143,25 +165,43 @@ impl Hidden {
     /// Gives the file a time of change that no other has, for identity is size and time. Blocks.
     fn stamp(&self) -> Result<()> {
         let at = next_stamp();
-        let time = Timespec { tv_sec: at.div_euclid(1_000_000_000), tv_nsec: at.rem_euclid(1_000_000_000) };
-        let times = Timestamps { last_access: time, last_modification: time };
-        rustix::fs::futimens(&self.file, &times).map_err(|e| failed("stamp", &self.temporary.name, e))
+        let time = Timespec {
+            tv_sec: at.div_euclid(1_000_000_000),
+            tv_nsec: at.rem_euclid(1_000_000_000),
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        rustix::fs::futimens(&self.file, &times)
+            .map_err(|e| failed("stamp", &self.temporary.name, e))
     }
 
     /// Blocks.
     fn publish(mut self, key: &ObjectKey, mode: Publish) -> Result<Published> {
         self.stamp()?;
         self.sync()?;
-        let stat = rustix::fs::fstat(&self.file).map_err(|e| failed("look at", &self.temporary.name, e))?;
+        let stat = rustix::fs::fstat(&self.file)
+            .map_err(|e| failed("look at", &self.temporary.name, e))?;
         let tree = Arc::clone(&self.temporary.tree);
         tree.publish(&self.temporary, key, mode, self.mark)?;
         self.temporary.stays = true;
-        Ok(Published { identity: tree::identity(&stat), md5: None })
+        Ok(Published {
+            identity: tree::identity(&stat),
+            md5: None,
+        })
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no decision hangs on it: it makes identities differ, and milliseconds are too coarse"
+)]
 fn next_stamp() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
     let now = i64::try_from(now).unwrap_or(i64::MAX / 2);
     let advance = |last: i64| Some(now.max(last + 1));
     let last = STAMPED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance);
@@ -227,7 +267,16 @@ impl FileUpload {
     }
 
     fn new(tree: Arc<Tree>, id: UploadId, key: ObjectKey, purpose: Purpose, stage: Stage) -> Self {
-        Self { tree, id, key, purpose, stage, held: Vec::new(), held_bytes: 0, streaming: None }
+        Self {
+            tree,
+            id,
+            key,
+            purpose,
+            stage,
+            held: Vec::new(),
+            held_bytes: 0,
+            streaming: None,
+        }
     }
 
     /// The hidden file once earlier writes have ended, or the means to make it.
@@ -238,7 +287,9 @@ impl FileUpload {
             Stage::Idle(hidden) => Ok(Ready::Made(hidden)),
             Stage::Writing(job) => match job.await {
                 Ok(outcome) => outcome.map(Ready::Made),
-                Err(e) => Err(Error::Failed(format!("the writing thread ended: {e}").into())),
+                Err(e) => Err(Error::Failed(
+                    format!("the writing thread ended: {e}").into(),
+                )),
             },
             Stage::Ended(e) => Err(e),
         }
@@ -295,7 +346,11 @@ impl Upload for FileUpload {
         }
         self.held_bytes += bytes.len();
         self.held.push(bytes);
-        let limit = if self.streaming.is_some() { chunk() } else { SMALL };
+        let limit = if self.streaming.is_some() {
+            chunk()
+        } else {
+            SMALL
+        };
         if self.held_bytes > limit {
             self.flush().await?;
         }
@@ -326,7 +381,11 @@ impl Upload for FileUpload {
         let held = std::mem::take(&mut self.held);
         let part = match std::mem::replace(&mut self.purpose, Purpose::Object) {
             Purpose::Part(part) => part,
-            Purpose::Object | Purpose::Assembled => return Err(Error::Failed("only a part of a multipart upload is sealed".into())),
+            Purpose::Object | Purpose::Assembled => {
+                return Err(Error::Failed(
+                    "only a part of a multipart upload is sealed".into(),
+                ));
+            }
         };
         hop(move || {
             let mut hidden = ready.make()?;
@@ -334,7 +393,11 @@ impl Upload for FileUpload {
             hidden.sync()?;
             part.seal(&hidden.temporary.tree, hidden.mark)?;
             hidden.temporary.stays = true;
-            Ok(StoredPart { number: part.number, size: hidden.written, locator: part.locator() })
+            Ok(StoredPart {
+                number: part.number,
+                size: hidden.written,
+                locator: part.locator(),
+            })
         })
         .await
     }

@@ -4,8 +4,7 @@
 //! when it was read whole; a body that is not needed is still read, so that its connection serves
 //! again. Not the SDK's client: it costs 2.6 times as much for a small object (measured).
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ETAG, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -13,30 +12,25 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::body::Body;
+use super::connect::{Http, http_client};
 use super::credentials::Credentials;
 use super::failure::{Failure, Refusal};
+use super::listing::Cursor;
 use super::names;
 use super::retry::{Attempts, Budget};
 use super::settings::{Deadlines, Settings, SettingsError, Target};
 use super::sign::{Headers, Signed, Signer, UNSIGNED};
 use super::xml;
 use crate::stores::{Error, Identity};
+use crate::telemetry::clock;
 
-type Http = legacy::Client<HttpsConnector<HttpConnector>, Body>;
 pub(super) type Answering = legacy::ResponseFuture;
 
-const CONNECT: Duration = Duration::from_secs(5);
-const POOL_IDLE: Duration = Duration::from_secs(20);
 /// A listing of 1,000 keys of 1,024 bytes, each byte percent-encoded, stays below.
 const LARGEST_ANSWER: usize = 8 * 1024 * 1024;
 const LARGEST_ERROR: usize = 64 * 1024;
@@ -49,6 +43,7 @@ pub(super) struct Client {
     signer: Signer,
     credentials: Credentials,
     budget: Budget,
+    pub(super) cursor: Cursor,
     pub(super) deadlines: Deadlines,
 }
 
@@ -122,6 +117,7 @@ impl Client {
             target,
             credentials,
             budget: Budget::default(),
+            cursor: Cursor::default(),
             deadlines,
         })
     }
@@ -132,10 +128,6 @@ impl Client {
 
     pub(super) fn prefix(&self) -> &str {
         &self.target.prefix
-    }
-
-    pub(super) fn is_encrypted(&self) -> bool {
-        self.target.scheme == http::uri::Scheme::HTTPS
     }
 
     pub(super) fn attempts(&self, time: Duration) -> Attempts<'_> {
@@ -228,9 +220,15 @@ impl Client {
         })
     }
 
-    async fn attempt(&self, call: &Call<'_>, time: Duration) -> Result<Response<Incoming>, Failure> {
+    async fn attempt(
+        &self,
+        call: &Call<'_>,
+        time: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
         let hash = payload_hash(&call.body);
-        let request = self.request(call, Body::Whole(call.body.clone()), &hash).await?;
+        let request = self
+            .request(call, Body::Whole(call.body.clone()), &hash)
+            .await?;
         match timeout(time, self.http.request(request)).await {
             Ok(ended) => self.judge(ended).await,
             Err(_) => Err(Failure::Lost),
@@ -240,7 +238,10 @@ impl Client {
     async fn refusal(&self, response: Response<Incoming>) -> Failure {
         let status = response.status();
         let body = read_body(response.into_body(), LARGEST_ERROR, self.deadlines.idle).await;
-        let code = body.ok().and_then(|bytes| xml::error_code(&bytes)).unwrap_or_default();
+        let code = body
+            .ok()
+            .and_then(|bytes| xml::error_code(&bytes))
+            .unwrap_or_default();
         let refusal = Refusal { status, code };
         if refusal.distrusts_keys() {
             self.credentials.distrust();
@@ -333,7 +334,7 @@ fn payload_hash(body: &Bytes) -> std::borrow::Cow<'static, str> {
 
 /// Signatures carry the time of day, as the service's clock shows it; nothing else depends on it.
 fn now() -> SystemTime {
-    SystemTime::now()
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(clock::now_ms()).unwrap_or(0))
 }
 
 async fn read_body(mut body: Incoming, most: usize, idle: Duration) -> Result<Bytes, Failure> {
@@ -373,59 +374,4 @@ fn host_of(target: &Target) -> &str {
         ":80"
     };
     authority.strip_suffix(own).unwrap_or(authority)
-}
-
-fn http_client(settings: &Settings, deadlines: Deadlines) -> Result<Http, SettingsError> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT));
-    tcp.set_keepalive(Some(Duration::from_secs(30)));
-    tcp.set_keepalive_interval(Some(Duration::from_secs(10)));
-    tcp.set_keepalive_retries(Some(3));
-    tcp.set_tcp_user_timeout(Some(deadlines.idle));
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls(settings)?)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp);
-    Ok(legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .http1_max_buf_size(256 * 1024)
-        .build(connector))
-}
-
-fn tls(settings: &Settings) -> Result<rustls::ClientConfig, SettingsError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let versions = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc-rs speaks TLS 1.2 and 1.3");
-    let verified = match &settings.ca_file {
-        Some(path) => {
-            let problem = |problem: String| SettingsError::Authorities {
-                path: path.display().to_string(),
-                problem,
-            };
-            let mut roots = rustls::RootCertStore::empty();
-            let found = CertificateDer::pem_file_iter(path).map_err(|e| problem(e.to_string()))?;
-            for certificate in found {
-                let certificate = certificate.map_err(|e| problem(e.to_string()))?;
-                roots.add(certificate).map_err(|e| problem(e.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(problem("holds no certificate".to_owned()));
-            }
-            versions.with_root_certificates(roots)
-        }
-        None if uses_tls(settings) => versions
-            .with_native_roots()
-            .map_err(|error| SettingsError::SystemAuthorities(error.to_string()))?,
-        None => versions.with_root_certificates(rustls::RootCertStore::empty()),
-    };
-    Ok(verified.with_no_client_auth())
-}
-
-fn uses_tls(settings: &Settings) -> bool {
-    settings.endpoint.as_ref().is_none_or(|endpoint| endpoint.starts_with("https:"))
 }

@@ -4,8 +4,8 @@
 //! one's content. Where a copy's ETag differs from its source's (parts), a marker on the copy names
 //! the source's.
 
-use http::header::{HeaderName, HeaderValue};
 use http::Method;
+use http::header::{HeaderName, HeaderValue};
 use policies::key::ObjectKey;
 
 use super::client::{Answer, Call, Client, unquoted, value};
@@ -24,7 +24,9 @@ const PART: u64 = 1 << 30;
 impl Client {
     pub(super) async fn set_aside(&self, from: &ObjectKey, to: &ObjectKey) -> Result<()> {
         let Some((source, _)) = self.head(from).await? else {
-            return Err(Error::Failed("there is nothing to set aside under this name".into()));
+            return Err(Error::Failed(
+                "there is nothing to set aside under this name".into(),
+            ));
         };
         if let Some(same) = self.holds(to, &source).await? {
             return if same { Ok(()) } else { Err(Error::Exists) };
@@ -38,9 +40,9 @@ impl Client {
             (Some(true), _) => Ok(()),
             (Some(false), Err(Error::Exists)) => Err(Error::Exists),
             (_, Err(error)) => Err(error),
-            (Some(false) | None, Ok(())) => {
-                Err(Error::Failed("the store's copy is not what was copied".into()))
-            }
+            (Some(false) | None, Ok(())) => Err(Error::Failed(
+                "the store's copy is not what was copied".into(),
+            )),
         }
     }
 
@@ -50,7 +52,9 @@ impl Client {
             return Ok(None);
         };
         let tag = &*source.identity.0;
-        let marked = headers.get(SOURCE).is_some_and(|mark| mark.as_bytes() == tag.as_bytes());
+        let marked = headers
+            .get(SOURCE)
+            .is_some_and(|mark| mark.as_bytes() == tag.as_bytes());
         let same = found.size == source.size && (found.identity == source.identity || marked);
         Ok(Some(same))
     }
@@ -58,19 +62,23 @@ impl Client {
     async fn copy_at_once(&self, from: &ObjectKey, to: &ObjectKey, source: &Stat) -> Result<()> {
         let mut call = Call::new(OPERATION, Method::PUT, Some(to.as_str()))
             .header("content-type", super::upload::BINARY)
-            .header("x-amz-metadata-directive", HeaderValue::from_static("REPLACE"))
+            .header(
+                "x-amz-metadata-directive",
+                HeaderValue::from_static("REPLACE"),
+            )
             .header("if-none-match", HeaderValue::from_static("*"));
         call.headers.extend(self.source_headers(from, source)?);
         call.headers.push((SOURCE, value(&source.identity.0)?));
         let mut result = self.copied(&call).await;
         if result.as_ref().is_err_and(|failure| failure.is(501)) {
             // Services without conditional copies; that the name was free has just been seen.
-            call.headers.retain(|(name, _)| *name != http::header::IF_NONE_MATCH);
+            call.headers
+                .retain(|(name, _)| *name != http::header::IF_NONE_MATCH);
             result = self.copied(&call).await;
         }
         match result {
             Ok(()) => Ok(()),
-            Err(failure) if failure.is(412) || failure.is(409) => Err(Error::Exists),
+            Err(failure) if failure.is(412) || failure.is_conflict() => Err(Error::Exists),
             Err(failure) => Err(failure.into_error(OPERATION)),
         }
     }
@@ -85,7 +93,10 @@ impl Client {
         let id = self.create_multipart(to, marker).await?;
         let upload = backend_id(&id).ok_or(Error::UploadGone)?;
         let result = match self.copy_parts(from, to, source, upload).await {
-            Ok(parts) => self.complete(to, upload, &parts, Publish::CreateOnly).await.map(drop),
+            Ok(parts) => self
+                .complete(to, upload, &parts, Publish::CreateOnly)
+                .await
+                .map(drop),
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -116,9 +127,15 @@ impl Client {
                 Ok(unquoted(root.text_of("ETag")?).into())
             };
             let tried = self.answer_checked(&call, SLOW, check).await;
-            let locator = tried.result.map_err(|failure| failure.into_error(operation))?;
+            let locator = tried
+                .result
+                .map_err(|failure| failure.into_error(operation))?;
             let size = end - start;
-            parts.push(StoredPart { number, size, locator });
+            parts.push(StoredPart {
+                number,
+                size,
+                locator,
+            });
             start = end;
             if start == source.size {
                 break;

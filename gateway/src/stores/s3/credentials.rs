@@ -28,7 +28,9 @@ pub(super) struct Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Keys")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,7 +125,10 @@ impl Chain {
 
     fn fresh(&self, now: SystemTime) -> Option<Arc<Keys>> {
         let current = self.current.read();
-        current.as_ref().filter(|keys| keys.good_at(now + AHEAD)).cloned()
+        current
+            .as_ref()
+            .filter(|keys| keys.good_at(now + AHEAD))
+            .cloned()
     }
 
     async fn renew(&self) -> Result<Arc<Keys>> {
@@ -160,7 +165,12 @@ mod tests {
             id: "ID".to_owned(),
             secret_file: path.clone(),
         };
-        for (text, good) in [("s3cret\n", true), ("s3cret", true), ("", false), ("a\nb\n", false)] {
+        for (text, good) in [
+            ("s3cret\n", true),
+            ("s3cret", true),
+            ("", false),
+            ("a\nb\n", false),
+        ] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Credentials::open(Some(&settings)).is_ok(), good, "{text:?}");
         }
@@ -174,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_are_renewed_before_they_expire() {
-        let now = SystemTime::now();
+        let now = SystemTime::UNIX_EPOCH;
         let chain = Chain::default();
         let keys = |left| {
             let mut keys = Keys::new("ID".to_owned(), "s".to_owned());

@@ -50,13 +50,18 @@ impl Failure {
     pub(super) fn may_have_acted(&self) -> bool {
         match self {
             Self::Lost | Self::Nonsense => true,
-            Self::Refused(refusal) => refusal.status.is_server_error() && !refusal.is_busy(),
+            Self::Refused(refusal) => refusal.leaves_doubt(),
             Self::NotSent(_) | Self::Ours(_) => false,
         }
     }
 
     pub(super) fn is(&self, status: u16) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.status == status)
+    }
+
+    /// Another write of the same name was in the way.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == 409 && !refusal.is_unstorable())
     }
 
     pub(super) fn has_code(&self, code: &str) -> bool {
@@ -105,6 +110,26 @@ impl Refusal {
             )
     }
 
+    /// A server that failed on its way may have done the work; one that is busy or full has not.
+    fn leaves_doubt(&self) -> bool {
+        self.status.is_server_error() && self.status != 501 && !self.is_busy() && !self.is_full()
+    }
+
+    /// The service, or the file system below it, has no place for such a name.
+    fn is_unstorable(&self) -> bool {
+        matches!(
+            &*self.code,
+            "KeyTooLongError"
+                | "InvalidObjectName"
+                | "XMinioInvalidObjectName"
+                | "XMinioParentIsObject"
+                | "XMinioObjectExistsAsDirectory"
+                | "ObjectParentIsFile"
+                | "ExistingObjectIsDirectory"
+                | "DirectoryObjectContainsData"
+        )
+    }
+
     fn is_passing(&self) -> bool {
         if self.is_full() {
             return false;
@@ -129,6 +154,9 @@ impl Refusal {
         }
         if self.is_full() {
             return Error::Full;
+        }
+        if self.is_unstorable() {
+            return Error::Unstorable("the service behind has no place for it");
         }
         if self.is_busy() {
             return Error::Busy;
@@ -173,7 +201,9 @@ mod tests {
         assert!(matches!(error(400, "ExpiredToken"), Error::Denied));
         assert!(matches!(error(507, "XMinioStorageFull"), Error::Full));
         assert!(matches!(error(500, "InternalError"), Error::Failed(_)));
-        assert!(matches!(error(301, "PermanentRedirect"), Error::Failed(text) if text.contains("endpoint")));
+        assert!(
+            matches!(error(301, "PermanentRedirect"), Error::Failed(text) if text.contains("endpoint"))
+        );
         assert!(
             matches!(error(403, "RequestTimeTooSkewed"), Error::Failed(text) if text.contains("clock"))
         );

@@ -58,7 +58,7 @@ impl Client {
         let doubt = doubt || failure.may_have_acted();
         let gone = failure.has_code("NoSuchUpload");
         let taken = mode == Publish::CreateOnly && failure.is(412);
-        let conflict = mode == Publish::CreateOnly && failure.is(409);
+        let conflict = mode == Publish::CreateOnly && failure.is_conflict();
         if !doubt && taken {
             return Err(Error::Exists);
         }

@@ -4,6 +4,7 @@
 //! is an error, never a shorter list.
 
 use http::Method;
+use parking_lot::Mutex;
 use policies::key::{ObjectKey, RESERVED};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -25,6 +26,33 @@ enum From {
     Token(String),
 }
 
+/// Where the last listing stopped and how the service goes on from there. With it a scan in pages
+/// reads each page once, and does not depend on `start-after`, which MinIO answers with gaps where one
+/// name is another's beginning (`b` and `b-`).
+#[derive(Debug, Default)]
+pub(super) struct Cursor(Mutex<Option<Stop>>);
+
+#[derive(Debug)]
+struct Stop {
+    prefix: String,
+    last: String,
+    token: String,
+}
+
+impl Cursor {
+    fn take(&self, prefix: &str, after: &str) -> Option<String> {
+        let mut stop = self.0.lock();
+        let goes_on = stop
+            .as_ref()
+            .is_some_and(|stop| stop.prefix == prefix && stop.last == after);
+        if goes_on {
+            stop.take().map(|stop| stop.token)
+        } else {
+            None
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Page {
     objects: Vec<Element>,
@@ -42,10 +70,19 @@ impl Client {
         let failed = |failure: Failure| failure.into_error(OPERATION);
         let shows_reserved = prefix.starts_with(RESERVED);
         let mut found: Vec<Listed> = Vec::new();
-        let mut from = after.map_or(From::Start, |after| From::After(after.to_owned()));
+        let mut from = match after {
+            None => From::Start,
+            Some(after) => match self.cursor.take(prefix, after) {
+                Some(token) => From::Token(token),
+                None => From::After(after.to_owned()),
+            },
+        };
         let mut last = String::new();
         while found.len() < limit {
-            let page = self.page(prefix, &from, limit - found.len()).await.map_err(failed)?;
+            let page = self
+                .page(prefix, &from, limit - found.len())
+                .await
+                .map_err(failed)?;
             let mut reserved = false;
             for object in &page.objects {
                 let listed = self.listed(object, page.encoded);
@@ -62,7 +99,7 @@ impl Client {
                 }
             }
             from = match page.next {
-                None => break,
+                None => return Ok(found),
                 // The gateway's own objects may be many: pass over the rest of them in one step.
                 Some(_) if reserved => From::After(format!("{RESERVED}\u{10ffff}")),
                 Some(token) if from == From::Token(token.clone()) => {
@@ -70,6 +107,19 @@ impl Client {
                 }
                 Some(token) => From::Token(token),
             };
+        }
+        let whole_pages = found
+            .last()
+            .is_some_and(|listed| listed.name.as_str() == last);
+        if let From::Token(token) = from
+            && whole_pages
+        {
+            let prefix = prefix.to_owned();
+            *self.cursor.0.lock() = Some(Stop {
+                prefix,
+                last,
+                token,
+            });
         }
         Ok(found)
     }
@@ -96,7 +146,9 @@ impl Client {
         query.sort_unstable();
         let call = Call::new(OPERATION, Method::GET, None).query(&query);
         let check = |answer: super::client::Answer| Ok(read_page(&answer.body)?);
-        self.answer_checked(&call, self.deadlines.answer, check).await.result
+        self.answer_checked(&call, self.deadlines.answer, check)
+            .await
+            .result
     }
 
     fn listed(&self, object: &Element, encoded: bool) -> Result<Listed, Malformed> {

@@ -2,9 +2,9 @@
 //!
 //! | module | decides |
 //! |---|---|
-//! | [`settings`], [`credentials`] | what the configuration means |
-//! | [`client`], `sign`, `retry`, `failure` | one exchange: signature, deadline, repetition, judgement |
-//! | `upload`, `put`, `multipart`, `find` | the ways to a name, and what became of a doubtful one |
+//! | `settings`, `credentials` | what the configuration means |
+//! | `client`, `connect`, `sign`, `retry`, `failure` | one exchange: signature, deadline, repetition, judgement |
+//! | `upload`, `parts`, `put`, `multipart`, `find` | the ways to a name, and what became of a doubtful one |
 //! | `read`, `listing`, `removal`, `copy` | the rest of the trait |
 //! | `probe` | what this service can do |
 //!
@@ -29,6 +29,7 @@ pub use settings::{CredentialSettings, Settings, SettingsError};
 
 mod body;
 mod client;
+mod connect;
 mod copy;
 mod credentials;
 mod failure;
@@ -36,6 +37,7 @@ mod find;
 mod listing;
 mod multipart;
 mod names;
+mod parts;
 mod probe;
 mod put;
 mod read;
@@ -87,7 +89,9 @@ impl S3Store {
     }
 
     fn abilities(&self) -> Abilities {
-        self.probed.get().map_or(UNPROBED, |probed| probed.abilities)
+        self.probed
+            .get()
+            .map_or(UNPROBED, |probed| probed.abilities)
     }
 }
 
@@ -95,7 +99,7 @@ fn storable(name: &ObjectKey) -> Result<()> {
     if names::is_storable(name.as_str()) {
         Ok(())
     } else {
-        let why = "a segment of it is empty, '.' or '..', which many S3 services clean away";
+        let why = "a segment of it is empty, '.' or '..', or it has control characters; many S3 services put such a name elsewhere";
         Err(Error::Unstorable(why))
     }
 }
@@ -103,7 +107,9 @@ fn storable(name: &ObjectKey) -> Result<()> {
 #[async_trait]
 impl Store for S3Store {
     fn capabilities(&self) -> &Capabilities {
-        self.probed.get().map_or(&UNKNOWN, |probed| &probed.capabilities)
+        self.probed
+            .get()
+            .map_or(&UNKNOWN, |probed| &probed.capabilities)
     }
 
     async fn begin(
@@ -131,7 +137,7 @@ impl Store for S3Store {
         upload: &UploadId,
         parts: &[StoredPart],
     ) -> Result<Box<dyn Upload>> {
-        upload::assemble(&self.client, name, upload, parts, self.abilities())
+        parts::assemble(&self.client, name, upload, parts, self.abilities())
     }
 
     async fn begin_part(
@@ -142,7 +148,7 @@ impl Store for S3Store {
         number: u16,
         plan: Plan,
     ) -> Result<Box<dyn Upload>> {
-        upload::begin_part(&self.client, name, upload, number, plan).await
+        parts::begin_part(&self.client, name, upload, number, plan).await
     }
 
     async fn begin_multipart(&self, _permit: &Permit, name: &ObjectKey) -> Result<UploadId> {
@@ -156,17 +162,13 @@ impl Store for S3Store {
         range: Option<Range<u64>>,
         expect: Option<&Identity>,
     ) -> Result<Option<Content>> {
-        match storable(name) {
-            Ok(()) => self.client.read(name, range, expect).await,
-            Err(_) => Ok(None),
-        }
+        storable(name)?;
+        self.client.read(name, range, expect).await
     }
 
     async fn stat(&self, name: &ObjectKey) -> Result<Option<Stat>> {
-        match storable(name) {
-            Ok(()) => self.client.stat(name).await,
-            Err(_) => Ok(None),
-        }
+        storable(name)?;
+        self.client.stat(name).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Listed>> {

@@ -51,7 +51,9 @@ impl Client {
                 id => Ok(upload_id(id)),
             }
         };
-        let tried = self.answer_checked(&call, self.deadlines.answer, check).await;
+        let tried = self
+            .answer_checked(&call, self.deadlines.answer, check)
+            .await;
         // A lost answer leaves an upload nobody knows: invisible, and removed at the next start.
         tried.result.map_err(|failure| match failure {
             Failure::Lost => Error::Failed("the store did not answer in time".into()),
@@ -92,17 +94,16 @@ impl Client {
                     doubt: tried.doubt,
                     mode,
                 };
-                self.settle(name, &Proof::PartsTag(parts_tag(parts)), write).await
+                self.settle(name, &Proof::PartsTag(parts_tag(parts)), write)
+                    .await
             }
         }
     }
 
     /// Returns when the service no longer knows the upload.
     pub(super) async fn abort_multipart(&self, name: &ObjectKey, upload: &str) -> Result<()> {
-        let key = Some(name.as_str());
-        let abort = Call::new("AbortMultipartUpload", Method::DELETE, key)
-            .query(&[("uploadId", upload)]);
-        let look = Call::new("ListParts", Method::GET, key)
+        let abort = abort_call(name, upload);
+        let look = Call::new("ListParts", Method::GET, Some(name.as_str()))
             .query(&[("max-parts", "1"), ("uploadId", upload)]);
         let mut attempts = self.attempts(self.deadlines.step);
         loop {
@@ -123,7 +124,8 @@ impl Client {
         }
     }
 
-    /// All uploads below the store's prefix.
+    /// All uploads below the store's prefix. The whole bucket's are asked for and sifted here, because
+    /// MinIO takes a prefix for the name of one object.
     pub(super) async fn multipart_uploads(&self) -> Result<Vec<(ObjectKey, UploadId)>> {
         let operation = "ListMultipartUploads";
         let mut found = Vec::new();
@@ -134,13 +136,14 @@ impl Client {
                 query.push(("key-marker", key));
                 query.push(("upload-id-marker", upload));
             }
-            query.push(("prefix", self.prefix()));
             query.push(("uploads", ""));
             query.sort_unstable();
             let call = Call::new(operation, Method::GET, None).query(&query);
             let failed = |failure: Failure| failure.into_error(operation);
             let answer = self.answer(&call).await.result.map_err(failed)?;
-            let next = self.read_uploads(&answer.body, &mut found).map_err(failed)?;
+            let next = self
+                .read_uploads(&answer.body, &mut found)
+                .map_err(failed)?;
             match next {
                 None => return Ok(found),
                 same if same == after => return Err(failed(Failure::Nonsense)),
@@ -158,12 +161,11 @@ impl Client {
         let encoded = root.maybe("EncodingType")? == Some("url");
         for upload in root.all("Upload") {
             let key = super::listing::name_in(upload.text_of("Key")?, encoded)?;
-            let Some(name) = key.strip_prefix(self.prefix()) else {
-                return Err(Failure::Nonsense);
-            };
+            let id = upload.text_of("UploadId")?;
             // What is no name of ours cannot be an upload of ours.
-            if let Ok(name) = ObjectKey::parse(name) {
-                found.push((name, upload_id(upload.text_of("UploadId")?)));
+            let name = key.strip_prefix(self.prefix()).map(ObjectKey::parse);
+            if let Some(Ok(name)) = name {
+                found.push((name, upload_id(id)));
             }
         }
         if !root.flag("IsTruncated")? {
@@ -176,6 +178,11 @@ impl Client {
         }
         Ok(Some((key, upload.to_owned())))
     }
+}
+
+pub(super) fn abort_call<'a>(name: &'a ObjectKey, upload: &str) -> Call<'a> {
+    Call::new("AbortMultipartUpload", Method::DELETE, Some(name.as_str()))
+        .query(&[("uploadId", upload)])
 }
 
 /// The result inside a 200, or the error that some services put there.

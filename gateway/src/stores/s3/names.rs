@@ -2,6 +2,7 @@
 //!
 //! Decides: a name with an empty, `.` or `..` segment is refused. S3 itself takes it literally, but
 //! proxies and file-backed services clean such paths, and the bytes would land under another name.
+//! So is one with control characters: services that know no `encoding-type` cannot list it.
 
 use std::fmt::Write as _;
 
@@ -15,16 +16,13 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
-/// No segment is empty (but the last may be), `.` or `..`.
+/// No segment is empty, `.` or `..`, and XML can name every character.
 pub(super) fn is_storable(name: &str) -> bool {
-    let mut segments = name.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        let empty_inside = segment.is_empty() && segments.peek().is_some();
-        if empty_inside || segment == "." || segment == ".." {
-            return false;
-        }
-    }
-    !name.is_empty()
+    let unnameable = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}');
+    !name.contains(unnameable)
+        && name
+            .split('/')
+            .all(|segment| !matches!(segment, "" | "." | ".."))
 }
 
 pub(super) fn push_path(into: &mut String, name: &str) {
@@ -61,10 +59,12 @@ mod tests {
 
     #[test]
     fn names_that_others_would_clean_are_refused() {
-        for name in ["", "/", "/a", "a//b", "a/./b", "..", "a/..", "./a", "a//"] {
+        for name in [
+            "", "/", "/a", "a//b", "a/./b", "..", "a/..", "./a", "a//", "a/", "a\n", "a\u{1}",
+        ] {
             assert!(!is_storable(name), "{name:?}");
         }
-        for name in ["a", "a/b", "a/", "...", ".a", "a b", "%2e%2e/x", "ä"] {
+        for name in ["a", "a/b", "...", ".a", "a b", "%2e%2e/x", "ä"] {
             assert!(is_storable(name), "{name:?}");
         }
     }
@@ -82,6 +82,9 @@ mod tests {
 
     #[test]
     fn a_query_is_encoded_value_by_value() {
-        assert_eq!(query(&[("delete", ""), ("prefix", "a/b c")]), "delete=&prefix=a%2Fb%20c");
+        assert_eq!(
+            query(&[("delete", ""), ("prefix", "a/b c")]),
+            "delete=&prefix=a%2Fb%20c"
+        );
     }
 }

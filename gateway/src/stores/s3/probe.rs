@@ -102,13 +102,17 @@ impl Client {
 
     async fn refuses_to_overwrite(&self, name: &ObjectKey) -> Result<bool> {
         let mut call = put(name, SECOND);
-        call.headers.push((IF_NONE_MATCH, HeaderValue::from_static("*")));
+        call.headers
+            .push((IF_NONE_MATCH, HeaderValue::from_static("*")));
         self.is_refused(&call, &[412, 409]).await
     }
 
     async fn refuses_to_complete_over(&self, name: &ObjectKey) -> Result<bool> {
         let (upload, parts) = self.one_part(name).await?;
-        match self.complete(name, &upload, &parts, Publish::CreateOnly).await {
+        match self
+            .complete(name, &upload, &parts, Publish::CreateOnly)
+            .await
+        {
             Ok(_) => Ok(false),
             Err(Error::Exists) => {
                 self.abort_multipart(name, &upload).await?;
@@ -137,12 +141,15 @@ impl Client {
     async fn verifies(&self, name: &ObjectKey) -> Result<bool> {
         // MD5 of nothing.
         let wrong = HeaderValue::from_static("1B2M2Y8AsgTpgAmY7PhCfg==");
-        self.is_refused(&put(name, FIRST).header("content-md5", wrong), &[400]).await
+        self.is_refused(&put(name, FIRST).header("content-md5", wrong), &[400])
+            .await
     }
 
     async fn aborted_stays_aborted(&self, name: &ObjectKey) -> Result<bool> {
         let (upload, parts) = self.one_part(name).await?;
-        self.abort_multipart(name, &upload).await?;
+        let abort = super::multipart::abort_call(name, &upload);
+        let aborted = self.answer(&abort).await.result;
+        aborted.map_err(|failure| failure.into_error(abort.operation))?;
         let completed = self.complete(name, &upload, &parts, Publish::Replace).await;
         let visible = self.stat(name).await?.is_some();
         Ok(completed.is_err() && !visible)

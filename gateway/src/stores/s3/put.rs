@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HeaderMap, HeaderValue, IF_NONE_MATCH};
 use http::Method;
+use http::header::{HeaderMap, HeaderValue, IF_NONE_MATCH};
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -119,7 +119,9 @@ impl Put {
 
     /// To be refused if the name is taken. For gathered bytes only: a stream's headers are sent.
     pub(super) fn only_create(&mut self) {
-        self.place.headers.push((IF_NONE_MATCH, HeaderValue::from_static("*")));
+        self.place
+            .headers
+            .push((IF_NONE_MATCH, HeaderValue::from_static("*")));
     }
 
     pub(super) fn is_streamed(&self) -> bool {
@@ -154,12 +156,7 @@ impl Put {
                     Ok(()) => Ok(()),
                     Err(Blocked) => {
                         let failure = stream.why_blocked(&self.client).await;
-                        // Lost before the last byte was sent: nothing can have taken effect.
-                        Err(match failure {
-                            Failure::Lost => Failure::NotSent("the connection broke"),
-                            other => other,
-                        }
-                        .into_error(self.place.operation))
+                        Err(early(failure, self.place.operation))
                     }
                 }
             }
@@ -187,6 +184,18 @@ impl Put {
                 Ok((Tried { result, doubt }, None))
             }
         }
+    }
+}
+
+/// What it means that a stream ended before its last byte was sent: nothing can have taken effect.
+fn early(failure: Failure, operation: &'static str) -> Error {
+    match failure {
+        Failure::Lost => Failure::NotSent("the connection broke").into_error(operation),
+        refused if refused.is(412) => Error::Exists,
+        other @ (Failure::NotSent(_)
+        | Failure::Refused(_)
+        | Failure::Nonsense
+        | Failure::Ours(_)) => other.into_error(operation),
     }
 }
 
@@ -246,7 +255,10 @@ impl Stream {
 
     /// Reads the early answer, if there is one.
     async fn why_blocked(&mut self, client: &Client) -> Failure {
-        let under_way = self.ended.as_ref().is_some_and(|ended| !ended.is_finished());
+        let under_way = self
+            .ended
+            .as_ref()
+            .is_some_and(|ended| !ended.is_finished());
         if under_way && !self.chunks.is_closed() {
             return Failure::NotSent("the store took no bytes for too long");
         }

@@ -129,13 +129,24 @@ fn lengths(
     let Some(asked) = asked else {
         return Ok((length, length));
     };
+    // Some answer so when the range is the whole object.
+    if status == StatusCode::OK && asked == (0..length) {
+        return Ok((length, length));
+    }
     if status != StatusCode::PARTIAL_CONTENT {
         return Err(Failure::Nonsense);
     }
-    let text = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let text = headers
+        .get(CONTENT_RANGE)
+        .and_then(|value| value.to_str().ok());
     let (first, last, size) = text.and_then(content_range).ok_or(Failure::Nonsense)?;
-    let as_asked = first == asked.start && last + 1 == asked.end && length == asked.end - asked.start;
-    if as_asked { Ok((size, length)) } else { Err(Failure::Nonsense) }
+    let as_asked =
+        first == asked.start && last + 1 == asked.end && length == asked.end - asked.start;
+    if as_asked {
+        Ok((size, length))
+    } else {
+        Err(Failure::Nonsense)
+    }
 }
 
 /// `bytes 0-9/100`
@@ -234,7 +245,11 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_RANGE, HeaderValue::from_static(range));
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static(length));
-            lengths(StatusCode::from_u16(status).unwrap(), &headers, Some(10..20))
+            lengths(
+                StatusCode::from_u16(status).unwrap(),
+                &headers,
+                Some(10..20),
+            )
         };
         assert!(matches!(check(206, "bytes 10-19/100", "10"), Ok((100, 10))));
         for (status, range, length) in [
@@ -245,7 +260,10 @@ mod tests {
             (206, "bytes 10-19/*", "10"),
             (206, "bytes 10-19/100", "9"),
         ] {
-            assert!(check(status, range, length).is_err(), "{status} {range} {length}");
+            assert!(
+                check(status, range, length).is_err(),
+                "{status} {range} {length}"
+            );
         }
     }
 }

@@ -28,7 +28,11 @@ const OPERATION: &str = "DeleteObjects";
 pub(super) struct NoBatches(AtomicBool);
 
 impl Client {
-    pub(super) async fn delete(&self, names: &[ObjectKey], no_batches: &NoBatches) -> Vec<Result<()>> {
+    pub(super) async fn delete(
+        &self,
+        names: &[ObjectKey],
+        no_batches: &NoBatches,
+    ) -> Vec<Result<()>> {
         let mut results: Vec<Result<()>> = Vec::with_capacity(names.len());
         for batch in names.chunks(BATCH) {
             if batch.len() > 1 && !no_batches.0.load(Ordering::Relaxed) {
@@ -61,9 +65,7 @@ impl Client {
     }
 
     pub(super) async fn delete_one(&self, name: &ObjectKey) -> Result<()> {
-        if !names::is_storable(name.as_str()) {
-            return Ok(());
-        }
+        super::storable(name)?;
         let operation = "DeleteObject";
         let call = Call::new(operation, Method::DELETE, Some(name.as_str()));
         match self.answer(&call).await.result {
@@ -74,9 +76,7 @@ impl Client {
     }
 
     async fn delete_batch(&self, names: &[ObjectKey]) -> Result<Vec<Result<()>>, Failure> {
-        let by_batch = |name: &&ObjectKey| {
-            names::is_storable(name.as_str()) && !xml::is_unwritable(name.as_str())
-        };
+        let by_batch = |name: &&ObjectKey| names::is_storable(name.as_str());
         if !names.iter().any(|name| by_batch(&name)) {
             return Ok(self.delete_each(names).await);
         }
@@ -90,12 +90,18 @@ impl Client {
             .header("content-type", HeaderValue::from_static("application/xml"))
             .body(body);
         let check = |answer: Answer| self.read_deleted(&answer.body);
-        let tried = self.answer_checked(&call, self.deadlines.answer, check).await;
+        let tried = self
+            .answer_checked(&call, self.deadlines.answer, check)
+            .await;
         let said = tried.result?;
         let mut results = Vec::with_capacity(names.len());
         for name in names {
             results.push(if by_batch(&name) {
-                let unsaid = || Err(Error::Failed("DeleteObjects: the answer leaves out a name".into()));
+                let unsaid = || {
+                    Err(Error::Failed(
+                        "DeleteObjects: the answer leaves out a name".into(),
+                    ))
+                };
                 said.get(name.as_str()).cloned().unwrap_or_else(unsaid)
             } else {
                 self.delete_one(name).await

@@ -34,13 +34,17 @@ impl Budget {
     pub(super) fn earn(&self) {
         if self.0.load(Ordering::Relaxed) < RESERVE {
             let more = |tokens: u32| Some((tokens + EARNED).min(RESERVE));
-            let _unchanged = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+            let _unchanged = self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         }
     }
 
     fn spend(&self) -> bool {
         let less = |tokens: u32| tokens.checked_sub(COST);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok()
     }
 }
 
@@ -68,16 +72,24 @@ impl<'a> Attempts<'a> {
 
     /// Waits before the next attempt; false = no more.
     pub(super) async fn again(&mut self) -> bool {
+        match self.pause(rand::random::<f64>()) {
+            Some(pause) => {
+                tokio::time::sleep(pause).await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The pause before the next attempt, of a draw from 0 to 1.
+    fn pause(&mut self, draw: f64) -> Option<Duration> {
         self.made += 1;
         let ceiling = FIRST_PAUSE
             .saturating_mul(1 << self.made.min(16))
             .min(LONGEST_PAUSE);
-        let pause = ceiling.mul_f64(rand::random::<f64>());
-        if self.made >= ATTEMPTS || pause >= self.left() || !self.budget.spend() {
-            return false;
-        }
-        tokio::time::sleep(pause).await;
-        true
+        let pause = ceiling.mul_f64(draw);
+        let allowed = self.made < ATTEMPTS && pause < self.left() && self.budget.spend();
+        allowed.then_some(pause)
     }
 }
 
@@ -85,33 +97,47 @@ impl<'a> Attempts<'a> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_step_is_tried_a_bounded_number_of_times() {
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_step_is_tried_a_bounded_number_of_times() {
         let budget = Budget::default();
-        let mut attempts = Attempts::new(&budget, Duration::from_secs(3600));
+        let mut attempts = Attempts::new(&budget, HOUR);
         let mut made = 1;
-        while attempts.again().await {
+        while attempts.pause(0.5).is_some() {
             made += 1;
         }
         assert_eq!(made, ATTEMPTS);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn no_attempt_begins_after_the_deadline() {
+    #[test]
+    fn pauses_grow_up_to_a_ceiling() {
         let budget = Budget::default();
-        let mut attempts = Attempts::new(&budget, Duration::from_millis(300));
-        while attempts.again().await {
-            assert!(attempts.left() > Duration::ZERO);
+        let mut attempts = Attempts::new(&budget, HOUR);
+        let mut last = Duration::ZERO;
+        while let Some(pause) = attempts.pause(1.0) {
+            assert!(pause >= last && pause <= LONGEST_PAUSE);
+            last = pause;
         }
+        assert_eq!(last, LONGEST_PAUSE);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_storm_of_errors_is_not_answered_with_a_storm_of_repetitions() {
+    #[test]
+    fn no_attempt_begins_after_the_deadline() {
+        let budget = Budget::default();
+        let mut attempts = Attempts::new(&budget, FIRST_PAUSE);
+        assert_eq!(attempts.pause(1.0), None);
+        let mut over = Attempts::new(&budget, Duration::ZERO);
+        assert_eq!(over.pause(0.0), None);
+    }
+
+    #[test]
+    fn a_storm_of_errors_is_not_answered_with_a_storm_of_repetitions() {
         let budget = Budget::default();
         let mut repeated = 0;
         for _ in 0..1000 {
-            let mut attempts = Attempts::new(&budget, Duration::from_secs(60));
-            while attempts.again().await {
+            let mut attempts = Attempts::new(&budget, HOUR);
+            while attempts.pause(0.5).is_some() {
                 repeated += 1;
             }
         }
@@ -119,6 +145,6 @@ mod tests {
         for _ in 0..COST {
             budget.earn();
         }
-        assert!(Attempts::new(&budget, Duration::from_secs(60)).again().await);
+        assert!(Attempts::new(&budget, HOUR).pause(0.5).is_some());
     }
 }

@@ -224,7 +224,14 @@ mod tests {
             .target()
             .unwrap();
         assert_eq!(bare.prefix, "");
-        for url in ["dr", "s3://", "s3:///x", "file://dr", "s3://a b", "s3://dr/a/../b"] {
+        for url in [
+            "dr",
+            "s3://",
+            "s3:///x",
+            "file://dr",
+            "s3://a b",
+            "s3://dr/a/../b",
+        ] {
             assert!(settings(url, "http://h").target().is_err(), "{url}");
         }
     }
@@ -249,7 +256,10 @@ mod tests {
     #[test]
     fn an_endpoint_is_an_http_origin() {
         for endpoint in ["file:///x", "h", "http://h/path", "http://u:p@h", "ftp://h"] {
-            assert!(settings("s3://dr", endpoint).target().is_err(), "{endpoint}");
+            assert!(
+                settings("s3://dr", endpoint).target().is_err(),
+                "{endpoint}"
+            );
         }
     }
 

@@ -37,7 +37,9 @@ struct Derived {
 
 impl std::fmt::Debug for Derived {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Derived").field("day", &self.day).finish_non_exhaustive()
+        f.debug_struct("Derived")
+            .field("day", &self.day)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,8 +91,11 @@ impl Signer {
         let region = &self.region;
         let mut to_sign = String::with_capacity(192);
         let hash = hex::encode(Sha256::digest(canonical.as_bytes()));
-        write!(to_sign, "AWS4-HMAC-SHA256\n{date}\n{day}/{region}/s3/aws4_request\n{hash}")
-            .expect("a String takes all text");
+        write!(
+            to_sign,
+            "AWS4-HMAC-SHA256\n{date}\n{day}/{region}/s3/aws4_request\n{hash}"
+        )
+        .expect("a String takes all text");
         let signature = self.signature(keys, now, seconds / 86_400, to_sign.as_bytes());
         let id = &keys.id;
         let authorization = format!(
@@ -155,7 +160,11 @@ fn date_time(seconds: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
@@ -175,11 +184,17 @@ mod tests {
     }
 
     fn header(name: &'static str, value: &'static str) -> (HeaderName, HeaderValue) {
-        (HeaderName::from_static(name), HeaderValue::from_static(value))
+        (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )
     }
 
     fn signature(headers: &Headers) -> &str {
-        let (_, value) = headers.iter().find(|(name, _)| *name == AUTHORIZATION).unwrap();
+        let (_, value) = headers
+            .iter()
+            .find(|(name, _)| *name == AUTHORIZATION)
+            .unwrap();
         value.to_str().unwrap().rsplit_once("Signature=").unwrap().1
     }
 
@@ -192,7 +207,12 @@ mod tests {
         let host = header("host", "examplebucket.s3.amazonaws.com");
 
         let mut get = vec![header("range", "bytes=0-9"), host.clone()];
-        let request = Signed { method: "GET", path: "/test.txt", query: "", payload: empty };
+        let request = Signed {
+            method: "GET",
+            path: "/test.txt",
+            query: "",
+            payload: empty,
+        };
         signer.sign(&keys(), now, request, &mut get);
         assert_eq!(
             signature(&get),
@@ -201,7 +221,12 @@ mod tests {
 
         let mut list = vec![host];
         let query = "max-keys=2&prefix=J";
-        let request = Signed { method: "GET", path: "/", query, payload: empty };
+        let request = Signed {
+            method: "GET",
+            path: "/",
+            query,
+            payload: empty,
+        };
         signer.sign(&keys(), now, request, &mut list);
         assert_eq!(
             signature(&list),
@@ -222,13 +247,21 @@ mod tests {
     fn changed_keys_are_not_signed_with_the_old_ones_derivation() {
         let signer = Signer::new("us-east-1".to_owned());
         let now = UNIX_EPOCH + Duration::from_secs(1_369_353_600);
-        let request = Signed { method: "GET", path: "/", query: "", payload: UNSIGNED };
-        let mut signed = |keys: &Arc<Keys>| {
+        let request = Signed {
+            method: "GET",
+            path: "/",
+            query: "",
+            payload: UNSIGNED,
+        };
+        let signed = |keys: &Arc<Keys>| {
             let mut headers = vec![header("host", "h")];
             signer.sign(keys, now, request, &mut headers);
             signature(&headers).to_owned()
         };
-        let other = Arc::new(Keys::new("AKIAIOSFODNN7EXAMPLE".to_owned(), "other".to_owned()));
+        let other = Arc::new(Keys::new(
+            "AKIAIOSFODNN7EXAMPLE".to_owned(),
+            "other".to_owned(),
+        ));
         assert_ne!(signed(&keys()), signed(&other));
     }
 }

@@ -1,0 +1,95 @@
+//! Long work: started by a call that answers 202, looked at under `/v1/jobs/{id}`.
+//!
+//! Jobs live in memory; the newest thousand are remembered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Json;
+use axum::extract::{Path, State as Shared};
+use axum::http::StatusCode;
+use parking_lot::Mutex;
+use policies::identity::Repository;
+use serde_json::{Value, json};
+
+use super::{Admin, Problem};
+
+const MOST: usize = 1000;
+
+#[derive(Debug, Default)]
+pub struct Jobs {
+    next: AtomicU64,
+    jobs: Mutex<BTreeMap<u64, Arc<Job>>>,
+}
+
+#[derive(Debug)]
+pub struct Job {
+    id: u64,
+    kind: &'static str,
+    repository: Repository,
+    done: AtomicU64,
+    total: AtomicU64,
+    end: Mutex<Option<Result<Value, String>>>,
+}
+
+impl Jobs {
+    pub fn begin(&self, kind: &'static str, repository: Repository) -> Arc<Job> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let job = Arc::new(Job {
+            id,
+            kind,
+            repository,
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            end: Mutex::new(None),
+        });
+        let mut jobs = self.jobs.lock();
+        jobs.insert(id, Arc::clone(&job));
+        while jobs.len() > MOST {
+            jobs.pop_first();
+        }
+        job
+    }
+}
+
+impl Job {
+    pub fn progress(&self, done: u64, total: u64) {
+        self.done.store(done, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    pub fn end(&self, result: Result<Value, String>) {
+        *self.end.lock() = Some(result);
+    }
+
+    pub fn body(&self) -> Value {
+        let end = self.end.lock();
+        let (state, result, error) = match &*end {
+            None => ("running", None, None),
+            Some(Ok(result)) => ("done", Some(result), None),
+            Some(Err(error)) => ("failed", None, Some(error)),
+        };
+        json!({
+            "id": self.id.to_string(),
+            "kind": self.kind,
+            "repository": self.repository.as_str(),
+            "state": state,
+            "progress": { "done": self.done.load(Ordering::Relaxed), "total": self.total.load(Ordering::Relaxed), "unit": "objects" },
+            "result": result,
+            "error": error,
+        })
+    }
+}
+
+pub async fn one(
+    Shared(admin): Shared<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let job = id
+        .parse()
+        .ok()
+        .and_then(|id: u64| admin.jobs.jobs.lock().get(&id).cloned());
+    job.map(|job| Json(job.body()))
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no job '{id}'")))
+}

@@ -1,0 +1,222 @@
+//! What answers hold: listings, headers, buckets, refusals.
+
+use super::gateway::{B, Gateway};
+use super::life::{keys, put, put_chunks};
+use super::signer::Sent;
+
+#[tokio::test]
+async fn listings_go_on_where_they_stopped() {
+    let gateway = Gateway::start().await;
+    for at in 0..25 {
+        gateway
+            .ask(put(
+                &format!("/snapshots/base/tests-l/d{}/k%20{at:02}", at % 3),
+                b"x",
+            ))
+            .await
+            .ok();
+    }
+    let mut seen = Vec::new();
+    let mut token = String::new();
+    loop {
+        let more = if token.is_empty() {
+            String::new()
+        } else {
+            format!("continuation-token={token}&")
+        };
+        let page = gateway
+            .ask(Sent::new(
+                "GET",
+                &format!("/snapshots?{more}list-type=2&max-keys=10&prefix=base%2Ftests-l%2F"),
+            ))
+            .await
+            .ok();
+        seen.extend(keys(&page));
+        token = page.field("NextContinuationToken");
+        assert_eq!(page.field("IsTruncated"), (!token.is_empty()).to_string());
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 25);
+    assert!(seen.is_sorted());
+    let folders = gateway
+        .ask(Sent::new(
+            "GET",
+            "/snapshots?delimiter=%2F&list-type=2&prefix=base%2Ftests-l%2F",
+        ))
+        .await
+        .ok();
+    assert_eq!(folders.text().matches("<CommonPrefixes>").count(), 3);
+    assert_eq!(folders.field("KeyCount"), "3");
+    let marked = gateway.ask(Sent::new("GET", "/snapshots?encoding-type=url&marker=base%2Ftests-l%2Fd1%2Fk%2020&max-keys=1&prefix=base%2Ftests-l%2F")).await.ok();
+    assert_eq!(keys(&marked), ["base/tests-l/d1/k%2022"]);
+    assert_eq!(marked.field("NextMarker"), "base/tests-l/d1/k%2022");
+    let none = gateway
+        .ask(Sent::new("GET", "/snapshots?list-type=2&max-keys=0"))
+        .await
+        .ok();
+    assert_eq!(
+        (none.field("KeyCount"), none.field("IsTruncated")),
+        ("0".into(), "false".into())
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn content_headers_and_metadata_come_back_as_they_went() {
+    let gateway = Gateway::start().await;
+    let path = "/snapshots/base/tests-m/k";
+    let sent = put(path, b"x")
+        .header("content-type", "application/json")
+        .header("content-encoding", "aws-chunked,gzip")
+        .header("cache-control", "no-store")
+        .header("x-amz-meta-origin", "cluster-7")
+        .header("x-amz-storage-class", "STANDARD_IA")
+        .header("x-amz-server-side-encryption", "AES256");
+    assert_eq!(
+        gateway
+            .ask(sent)
+            .await
+            .ok()
+            .header("x-amz-server-side-encryption"),
+        "AES256"
+    );
+    let got = gateway.ask(Sent::new("GET", path)).await.ok();
+    assert_eq!(got.header("content-type"), "application/json");
+    assert_eq!(got.header("content-encoding"), "gzip");
+    assert_eq!(got.header("cache-control"), "no-store");
+    assert_eq!(got.header("x-amz-meta-origin"), "cluster-7");
+    assert_eq!(got.header("x-amz-storage-class"), "STANDARD_IA");
+    assert_eq!(got.header("accept-ranges"), "bytes");
+    assert!(got.header("last-modified").ends_with("GMT"));
+    let overridden = Sent::new(
+        "GET",
+        &format!("{path}?response-cache-control=max-age%3D1&response-content-type=text%2Fplain"),
+    );
+    let got = gateway.ask(overridden).await.ok();
+    assert_eq!(
+        (got.header("content-type"), got.header("cache-control")),
+        ("text/plain", "max-age=1")
+    );
+    let head = gateway.ask(Sent::new("HEAD", path)).await.ok();
+    assert_eq!(
+        (
+            head.header("x-amz-meta-origin"),
+            head.header("content-length")
+        ),
+        ("cluster-7", "1")
+    );
+    let replaced = Sent::new("PUT", "/snapshots/base/tests-m/l")
+        .header("x-amz-copy-source", "snapshots/base/tests-m/k")
+        .header("x-amz-metadata-directive", "REPLACE")
+        .header("x-amz-meta-origin", "cluster-8");
+    gateway.ask(replaced).await.ok();
+    let got = gateway
+        .ask(Sent::new("HEAD", "/snapshots/base/tests-m/l"))
+        .await
+        .ok();
+    assert_eq!(
+        (
+            got.header("x-amz-meta-origin"),
+            got.header("content-encoding")
+        ),
+        ("cluster-8", "")
+    );
+    let big = put(path, b"x").header("x-amz-meta-big", "x".repeat(2048));
+    gateway.ask(big).await.expect(400, "MetadataTooLarge");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn buckets_exist_by_configuration() {
+    let gateway = Gateway::start().await;
+    let list = gateway.ask(Sent::new("GET", "/")).await.ok();
+    assert!(list.text().contains("<Name>snapshots</Name>") && !list.text().contains("private"));
+    gateway.ask(Sent::new("PUT", "/snapshots")).await.ok();
+    gateway
+        .ask(Sent::new("PUT", "/new"))
+        .await
+        .expect(403, "AccessDenied");
+    gateway
+        .ask(Sent::new("DELETE", "/snapshots"))
+        .await
+        .expect(403, "AccessDenied");
+    assert_eq!(gateway.ask(Sent::new("HEAD", "/other")).await.status, 404);
+    gateway
+        .ask(Sent::new("GET", "/other?list-type=2"))
+        .await
+        .expect(404, "NoSuchBucket");
+    let location = gateway
+        .ask(Sent::new("GET", "/snapshots?location"))
+        .await
+        .ok();
+    assert!(location.text().contains("LocationConstraint"));
+    gateway
+        .ask(Sent::new("GET", "/snapshots?versioning"))
+        .await
+        .ok();
+    for unbuilt in [
+        "/snapshots?acl",
+        "/snapshots?policy",
+        "/snapshots/base/k?tagging",
+        "/snapshots?versions",
+    ] {
+        gateway
+            .ask(Sent::new("GET", unbuilt))
+            .await
+            .expect(501, "NotImplemented");
+    }
+    // Only a hint of the client's: the request is what it is.
+    gateway
+        .ask(Sent::new(
+            "GET",
+            "/snapshots?list-type=2&x-id=DeleteObjects",
+        ))
+        .await
+        .ok();
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn virtual_hosted_style_is_the_same_bucket() {
+    let gateway = Gateway::start().await;
+    let sent = put("/base/tests-v/k", b"x").header("host", "snapshots.s3.example:9000");
+    gateway.ask(sent).await.ok();
+    assert_eq!(
+        gateway
+            .ask(Sent::new("GET", "/snapshots/base/tests-v/k"))
+            .await
+            .ok()
+            .body,
+        b"x"
+    );
+    let list = gateway
+        .ask(Sent::new("GET", "/?list-type=2").header("host", "snapshots.s3.example"))
+        .await
+        .ok();
+    assert_eq!(keys(&list), ["base/tests-v/k"]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_is_refused_before_the_body() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.connect().await;
+    let signed = put_chunks("/snapshots/base/tests-r/k", &vec![0; 1 << 20]).sign(B);
+    client.send(&signed.head).await;
+    let answer = client.answer("PUT").await.expect(403, "AccessDenied");
+    assert!(!answer.continued);
+    assert!(
+        answer.field("Message").contains("prod"),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(answer.field("Resource"), "/snapshots/base/tests-r/k");
+    assert!(client.closed().await);
+    gateway
+        .ask(Sent::new("GET", "/snapshots/base/tests-r/k"))
+        .await
+        .expect(404, "NoSuchKey");
+    gateway.stop().await;
+}

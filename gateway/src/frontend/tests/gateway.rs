@@ -1,0 +1,154 @@
+//! A gateway with two repositories: `prod` (bucket `snapshots`, base path `base`, writer `a`) and
+//! `private` (bucket `private`, for `b` alone).
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policies::identity::{Bucket, Cluster, Repository, StoreName};
+use policies::key::{Configured, Layout};
+use policies::lock::Mode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::client::Client;
+use super::signer::{Key, Sent};
+use crate::config::check::{Readers, RepositoryPlan};
+use crate::frontend::{Credentials, Frontend, Limits, Settings};
+use crate::repository::{Door, OpenRepository};
+use crate::state::sqlite::Database;
+use crate::state::{RepositoryIdentity, State};
+use crate::stores::Store;
+use crate::stores::directory::Directory;
+
+pub const A: Key = Key {
+    id: "KEYA",
+    secret: "secret-of-a",
+};
+pub const B: Key = Key {
+    id: "KEYB",
+    secret: "secret-of-b",
+};
+
+#[derive(Debug)]
+struct Known(HashMap<&'static str, (&'static str, &'static str)>);
+
+impl Credentials for Known {
+    fn find(&self, access_key: &str) -> Option<(Cluster, Zeroizing<String>)> {
+        let (cluster, secret) = self.0.get(access_key)?;
+        Some((Cluster::new(*cluster), Zeroizing::new((*secret).to_owned())))
+    }
+}
+
+pub struct Gateway {
+    pub address: SocketAddr,
+    _files: tempfile::TempDir,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Gateway {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let state = Database::open(&files.path().join("state.db")).unwrap();
+        let state: Arc<dyn State> = Arc::new(state);
+        let root = files.path().join("store");
+        std::fs::create_dir(&root).unwrap();
+        let store: Arc<dyn Store> = Arc::new(Directory::open(root).await.unwrap());
+        let plans = [
+            ("prod", plan("snapshots", "base", "a", Readers::Everyone)),
+            (
+                "private",
+                plan("private", "", "b", Readers::These(BTreeSet::new())),
+            ),
+        ];
+        let layout = Layout::new(plans.iter().map(|(name, plan)| Configured {
+            repository: Repository::new(*name),
+            bucket: plan.bucket.clone(),
+            base_path: plan.base_path.clone(),
+        }))
+        .unwrap();
+        let mut repositories = Vec::new();
+        for (name, plan) in plans {
+            let identity = RepositoryIdentity {
+                name: Repository::new(name),
+                bucket: plan.bucket.clone(),
+                base_path: plan.base_path.clone(),
+                store: plan.store.clone(),
+            };
+            let row = state.open_repository(&identity).await.unwrap();
+            let store = Arc::clone(&store);
+            let open =
+                OpenRepository::new(identity.name, &row, plan, store, repositories.is_empty());
+            repositories.push(Arc::new(open));
+        }
+        let door = Arc::new(Door::new(layout, state, repositories));
+        door.recover().await.unwrap();
+        let mut settings = Settings {
+            domain: Some("s3.example".to_owned()),
+            region: None,
+            allow_unsigned_payload: None,
+            tls: None,
+            token_secret: [1; 32],
+            limits: Limits::default(),
+        };
+        change(&mut settings);
+        let known = Known(HashMap::from([
+            (A.id, ("a", A.secret)),
+            (B.id, ("b", B.secret)),
+        ]));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let frontend = Frontend::new(door, settings, Arc::new(known));
+        let serving = tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                frontend
+                    .serve(listener, stop.cancelled_owned())
+                    .await
+                    .unwrap();
+            }
+        });
+        Self {
+            address,
+            _files: files,
+            stop,
+            serving,
+        }
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// One request of cluster `a` on a connection of its own.
+    pub async fn ask(&self, sent: Sent) -> super::client::Answer {
+        let mut client = self.connect().await;
+        client.send(&sent.sign(A).bytes()).await;
+        client.answer(sent.method()).await
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.serving.await.unwrap();
+    }
+}
+
+fn plan(bucket: &str, base_path: &str, writer: &str, readers: Readers) -> RepositoryPlan {
+    RepositoryPlan {
+        bucket: Bucket::new(bucket),
+        base_path: base_path.to_owned(),
+        store: StoreName::new("local"),
+        writers: BTreeSet::from([Cluster::new(writer)]),
+        readers,
+        mode: Mode::Auto,
+        retention: Duration::from_secs(60),
+    }
+}

@@ -1,0 +1,460 @@
+//! The guard at work: asks `policies::guard` about roots, overwrites and deletes, and fetches the facts it wants.
+//!
+//! The guard of a repository lives in memory and is made anew at start from the newest root and the metadata it
+//! names. Invariants: roots are committed one at a time, and no delete takes effect between a root's admission and
+//! its commit; what the guard is told happened, happened durably.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+use policies::format::closure::{Knowledge, Needs, Observed};
+use policies::format::digest;
+use policies::format::frame::Limits;
+use policies::format::paths::Layout;
+use policies::format::root::Root;
+use policies::guard::{
+    Admitted, Candidate, Deletion, Explanation, Guard, Incoming, Overwrite, Report, Rules, Scope,
+};
+use policies::identity::{Epoch, Repository};
+use policies::key::{Class, ObjectKey};
+use policies::lock::Permit;
+
+use super::door::OpenRepository;
+use super::gate::state_failed;
+use super::ingest::store_failed;
+use super::{Door, Error, Refusal};
+use crate::state::{Entry, ListQuery, Put};
+
+/// Larger metadata is not kept while it passes; it is read from the store when it is asked for.
+const LARGEST_METADATA: usize = 32 << 20;
+/// A root must be judged before it is visible, so it is always kept.
+const LARGEST_ROOT: usize = 256 << 20;
+/// Digests of metadata that passed and no root named yet.
+const MOST_RECENT: usize = 50_000;
+/// Metadata read from the store at once.
+const PARALLEL: usize = 16;
+const PAGE: usize = 1000;
+
+/// What one repository's guard needs around it.
+pub struct Guarding {
+    guard: Mutex<Guard>,
+    /// Held for writing while a root is committed, for reading while objects are hidden.
+    pub(super) commits: tokio::sync::RwLock<()>,
+    recent: Mutex<HashMap<ObjectKey, digest::Read>>,
+    /// The cluster id that committed roots under this epoch.
+    bound: Mutex<Option<(Epoch, Arc<str>)>>,
+}
+
+impl std::fmt::Debug for Guarding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guarding").finish_non_exhaustive()
+    }
+}
+
+/// A root that may be committed.
+pub(super) struct AdmittedRoot {
+    admitted: Admitted,
+    bind: Option<Arc<str>>,
+}
+
+impl Guarding {
+    pub(super) fn new(name: &Repository, layout: Layout) -> Self {
+        Self {
+            guard: Mutex::new(Guard::new(name.clone(), layout, Scope::Observing)),
+            commits: tokio::sync::RwLock::new(()),
+            recent: Mutex::new(HashMap::new()),
+            bound: Mutex::new(None),
+        }
+    }
+
+    /// Looks at the guard's knowledge for a moment.
+    pub fn with<T>(&self, look: impl FnOnce(&Guard) -> T) -> T {
+        look(&self.guard.lock())
+    }
+
+    pub(super) fn delete(&self, key: &ObjectKey, class: &Class) -> Result<Deletion, Error> {
+        self.guard
+            .lock()
+            .delete(key, class)
+            .map_err(|refusal| refused(&refusal))
+    }
+
+    pub(super) fn overwrite(
+        &self,
+        key: &ObjectKey,
+        class: &Class,
+        same_bytes: bool,
+        digest: Option<&digest::Read>,
+    ) -> Result<Overwrite, Error> {
+        self.guard
+            .lock()
+            .overwrite(key, class, Incoming { same_bytes, digest })
+            .map_err(|refusal| refused(&refusal))
+    }
+
+    pub(super) fn pointer(&self, body: &[u8]) -> Result<(), Error> {
+        self.guard
+            .lock()
+            .pointer(body)
+            .map_err(|refusal| refused(&refusal))
+    }
+
+    pub fn explain(&self, key: &ObjectKey, class: &Class) -> Explanation {
+        self.guard.lock().explain(key, class)
+    }
+
+    pub(super) fn deleted(&self, key: &ObjectKey, class: &Class) {
+        self.recent.lock().remove(key);
+        self.guard.lock().deleted(key, class);
+    }
+
+    pub(super) fn written(&self, key: &ObjectKey, class: &Class, digest: Option<digest::Read>) {
+        self.guard.lock().written(key, class, digest.as_ref());
+        let mut recent = self.recent.lock();
+        match digest {
+            Some(digest) => {
+                if recent.len() >= MOST_RECENT {
+                    recent.clear();
+                }
+                recent.insert(key.clone(), digest);
+            }
+            None => {
+                recent.remove(key);
+            }
+        }
+    }
+
+    pub(super) fn committed(&self, root: AdmittedRoot, epoch: Epoch) {
+        if let Some(cluster) = root.bind {
+            *self.bound.lock() = Some((epoch, cluster));
+        }
+        self.guard.lock().committed(root.admitted);
+        self.recent.lock().clear();
+    }
+}
+
+/// Bytes of a body of this class that must be at hand when it is complete.
+pub(super) fn wanted_bytes(class: &Class) -> usize {
+    match class {
+        Class::Root(_) => LARGEST_ROOT,
+        Class::Pointer
+        | Class::SnapshotInfo(_)
+        | Class::GlobalMetadata(_)
+        | Class::IndexMetadata { .. }
+        | Class::ShardSnapshot { .. }
+        | Class::ShardIndex { .. } => LARGEST_METADATA,
+        Class::LegacyList
+        | Class::Incompatible
+        | Class::LegacySnapshot
+        | Class::Pending
+        | Class::Registration
+        | Class::Analysis
+        | Class::ShardPaths
+        | Class::Data { .. }
+        | Class::LegacyShardSnapshot { .. }
+        | Class::Unknown => 0,
+    }
+}
+
+/// What the guard keeps of a body; large ones are parsed off the I/O threads.
+pub(super) async fn read_digest(class: &Class, body: Bytes) -> Option<digest::Read> {
+    const SMALL: usize = 64 << 10;
+    if body.len() <= SMALL {
+        return digest::read(class, &body, Limits::default());
+    }
+    let class = class.clone();
+    tokio::task::spawn_blocking(move || digest::read(&class, &body, Limits::default()))
+        .await
+        .ok()
+        .flatten()
+}
+
+impl Door {
+    /// Makes the guard anew from what the catalog and the store hold.
+    pub async fn load_guard(&self, open: &OpenRepository) -> Result<(), Error> {
+        let _alone = open.guarding.commits.write().await;
+        let layout = layout(&open.plan.base_path)?;
+        let mut knowledge = Knowledge::new(layout.clone());
+        let Some((generation, object)) = self.newest_root(open).await? else {
+            *open.guarding.guard.lock() = Guard::new(open.name.clone(), layout, Scope::Complete);
+            return Ok(());
+        };
+        let body = self.body(open, &object.key, LARGEST_ROOT).await?;
+        let root = match Root::parse(generation, &body) {
+            Ok(root) => Arc::new(root),
+            Err(e) => {
+                tracing::error!(repository = %open.name, key = %object.key, cause = %e, "the newest root cannot be read: no delete is allowed until it is");
+                *open.guarding.guard.lock() =
+                    Guard::new(open.name.clone(), layout, Scope::Observing);
+                return Ok(());
+            }
+        };
+        let mut facts = Observed::default();
+        let proposal = loop {
+            match knowledge.propose(Arc::clone(&root), &facts) {
+                Ok(proposal) => break proposal,
+                Err(needs) => self.fetch(open, needs, &mut facts).await?,
+            }
+        };
+        for problem in &proposal.problems {
+            tracing::warn!(repository = %open.name, key = %problem.key, problem = %problem.kind, snapshots = ?problem.snapshots, "damage that was there before");
+        }
+        knowledge.commit(proposal);
+        *open.guarding.guard.lock() = Guard::adopted(open.name.clone(), knowledge);
+        open.guarding.recent.lock().clear();
+        Ok(())
+    }
+
+    /// May this root be committed? The caller holds `commits` for writing until it is, or is not.
+    pub(super) async fn admit_root(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        generation: u64,
+        body: &[u8],
+    ) -> Result<AdmittedRoot, Error> {
+        let candidate = open
+            .guarding
+            .guard
+            .lock()
+            .candidate(generation, body)
+            .map_err(|refusal| refused(&refusal))?;
+        let bound = open
+            .guarding
+            .bound
+            .lock()
+            .clone()
+            .filter(|(epoch, _)| *epoch == super::write::epoch_of(permit));
+        let mut facts = Observed::default();
+        let admitted = loop {
+            match judge(
+                &open.guarding,
+                &candidate,
+                bound.as_ref().map(|(_, id)| &**id),
+                &facts,
+            ) {
+                Ok(verdict) => break verdict?,
+                Err(needs) => self.fetch(open, needs, &mut facts).await?,
+            }
+        };
+        self.revive(open, permit, admitted.revived()).await?;
+        let bind = admitted.reports().iter().find_map(|report| match report {
+            Report::BindCluster(id) => Some(Arc::clone(id)),
+            other => {
+                tracing::warn!(repository = %open.name, generation, report = ?other, "about a root that is being committed");
+                None
+            }
+        });
+        Ok(AdmittedRoot { admitted, bind })
+    }
+
+    /// Shows hidden objects again that a root needs.
+    pub(super) async fn revive(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        keys: &[ObjectKey],
+    ) -> Result<(), Error> {
+        for key in keys {
+            let hidden = self
+                .state
+                .tombstone(open.id, key)
+                .await
+                .map_err(|e| state_failed("look up deleted objects", &e))?;
+            let Some(tombstone) = hidden
+                .into_iter()
+                .filter(|t| t.location == *key)
+                .max_by_key(|t| t.removed)
+            else {
+                continue;
+            };
+            self.state
+                .reaped(permit, vec![tombstone.id])
+                .await
+                .map_err(|e| state_failed("show a deleted object again", &e))?;
+            let object = tombstone.object;
+            let put = Put {
+                repository: open.id,
+                bucket: open.bucket_id,
+                key: object.key,
+                size: object.size,
+                etag: object.etag,
+                hash: object.hash,
+                identity: object.identity,
+                now_ms: object.modified_ms,
+                details: object.details,
+                replaces: None,
+                kept: None,
+                journalled: true,
+                completes: None,
+                answer: None,
+            };
+            self.state
+                .record(permit, put)
+                .await
+                .map_err(|e| super::unavailable("show a deleted object again", &e))?;
+            tracing::info!(repository = %open.name, key = %key, "shown again: a root needs it");
+        }
+        Ok(())
+    }
+
+    async fn fetch(
+        &self,
+        open: &OpenRepository,
+        needs: Needs,
+        facts: &mut Observed,
+    ) -> Result<(), Error> {
+        for key in needs.sizes {
+            let object = self.lookup(open, &key).await?.object;
+            facts.sizes.insert(key, object.map(|o| o.size));
+        }
+        let mut missing = Vec::new();
+        for (key, class) in needs.digests {
+            let known = open.guarding.recent.lock().get(&key).cloned();
+            match known {
+                Some(digest) => {
+                    facts.digests.insert(key, digest);
+                }
+                None => missing.push((key, class)),
+            }
+        }
+        let mut read = futures::stream::iter(
+            missing
+                .into_iter()
+                .map(|(key, class)| self.digest_of(open, key, class)),
+        )
+        .buffer_unordered(PARALLEL);
+        while let Some((key, digest)) = read.try_next().await? {
+            facts.digests.insert(key, digest);
+        }
+        for (shard, directory) in needs.numbered {
+            let highest = self.highest_numbered(open, &directory).await?;
+            facts.numbered.insert(shard, highest);
+        }
+        Ok(())
+    }
+
+    async fn digest_of(
+        &self,
+        open: &OpenRepository,
+        key: ObjectKey,
+        class: Class,
+    ) -> Result<(ObjectKey, digest::Read), Error> {
+        let body = self.body(open, &key, LARGEST_ROOT).await?;
+        let digest = read_digest(&class, body).await.ok_or_else(|| {
+            Error::Unavailable(format!("'{key}' has no digest; this is a defect."))
+        })?;
+        Ok((key, digest))
+    }
+
+    /// A visible object's bytes; one that is too large is not read, so that its digest is "cannot be read".
+    pub(super) async fn body(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+        most: usize,
+    ) -> Result<Bytes, Error> {
+        let content = open
+            .store
+            .read(key, None, None)
+            .await
+            .map_err(|e| store_failed("read metadata", &e))?;
+        let Some(mut content) = content else {
+            tracing::error!(repository = %open.name, key = %key, "the store lost this object behind the gateway");
+            return Ok(Bytes::new());
+        };
+        if content.size > most as u64 {
+            return Ok(Bytes::new());
+        }
+        let mut body = Vec::with_capacity(usize::try_from(content.size).unwrap_or(0));
+        while let Some(chunk) = content
+            .bytes
+            .try_next()
+            .await
+            .map_err(|e| store_failed("read metadata", &e))?
+        {
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.into())
+    }
+
+    async fn highest_numbered(
+        &self,
+        open: &OpenRepository,
+        directory: &str,
+    ) -> Result<Option<u64>, Error> {
+        let mut highest = None;
+        let mut after = None;
+        loop {
+            let query = ListQuery {
+                bucket: open.bucket_id,
+                repositories: [open.id].into(),
+                prefix: format!("{directory}index-"),
+                delimiter: Some("/".into()),
+                after,
+                limit: PAGE,
+            };
+            let page = self
+                .state
+                .list(&query)
+                .await
+                .map_err(|e| state_failed("list its catalog", &e))?;
+            let mut last = None;
+            for entry in page.entries {
+                let Entry::Object(object) = entry else {
+                    continue;
+                };
+                last = Some(object.key.as_str().to_owned());
+                let number = object
+                    .key
+                    .as_str()
+                    .rsplit('-')
+                    .next()
+                    .and_then(|n| n.parse::<u64>().ok());
+                let is_number = object.key.as_str()[directory.len()..]
+                    == format!("index-{}", number.unwrap_or_default());
+                highest = highest.max(number.filter(|_| is_number));
+            }
+            if !page.truncated || last.is_none() {
+                return Ok(highest);
+            }
+            after = last;
+        }
+    }
+}
+
+type Judged = Result<Result<Admitted, Error>, Needs>;
+
+fn judge(
+    guarding: &Guarding,
+    candidate: &Candidate,
+    bound_cluster: Option<&str>,
+    facts: &Observed,
+) -> Judged {
+    let rules = Rules {
+        bound_cluster,
+        pinned: &[],
+    };
+    let verdict = guarding.guard.lock().admit(candidate, rules, facts)?;
+    Ok(verdict.map_err(|refusal| refused(&refusal)))
+}
+
+fn refused(refusal: &policies::guard::Refusal) -> Error {
+    Refusal::Guard {
+        label: refusal.reason.label(),
+        sentence: refusal.to_string(),
+    }
+    .into()
+}
+
+fn layout(base_path: &str) -> Result<Layout, Error> {
+    Layout::new(base_path).map_err(|e| Error::InvalidArgument(e.to_string()))
+}
+
+/// An empty guard for a repository that is about to be opened.
+pub(super) fn unread(name: &Repository, base_path: &str) -> Guarding {
+    Guarding::new(name, Layout::new(base_path).unwrap_or_default())
+}

@@ -1,0 +1,248 @@
+//! Is everything there that the snapshots of the newest root need?
+//!
+//! Shallow: every member of the closure against the store's own listing, presence and size. Deep: the bytes too,
+//! frames of metadata and Lucene footers of data files, parts put together. It reads the store, not the catalog.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use policies::format::closure::Member;
+use policies::format::footer::LuceneFooter;
+use policies::guard::Scope;
+use policies::key::{Class, ObjectKey, Place, RESERVED};
+
+use super::door::OpenRepository;
+use super::guarding::read_digest;
+use super::ingest::store_failed;
+use super::{Door, Error};
+
+const PAGE: usize = 1000;
+/// Larger metadata counts as unreadable.
+const LARGEST_METADATA: usize = 256 << 20;
+
+/// What is wrong with one object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Missing,
+    Size,
+    Checksum,
+    Unreadable,
+}
+
+impl Kind {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Size => "size",
+            Self::Checksum => "checksum",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub key: ObjectKey,
+    pub kind: Kind,
+    /// Names; none = only the next create or delete needs it.
+    pub snapshots: Vec<Arc<str>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub generation: Option<u64>,
+    pub snapshots: usize,
+    pub blobs: u64,
+    pub bytes: u64,
+    pub problems: Vec<Problem>,
+    pub unknown: Vec<ObjectKey>,
+    pub unreferenced_objects: u64,
+    pub unreferenced_bytes: u64,
+}
+
+/// Tells how far a long piece of work is: done and total.
+pub type Progress<'a> = dyn Fn(u64, u64) + Send + Sync + 'a;
+
+impl Door {
+    pub async fn verify(
+        &self,
+        open: &OpenRepository,
+        deep: bool,
+        progress: &Progress<'_>,
+    ) -> Result<Report, Error> {
+        open.gate.check_store_known(&open.name)?;
+        if open.guarding.with(policies::guard::Guard::scope) == Scope::Observing {
+            return Err(Error::Unavailable(format!(
+                "The newest root of repository '{}' cannot be read; see the gateway's log.",
+                open.name
+            )));
+        }
+        let mut report = Report::default();
+        let members = open.guarding.with(|guard| {
+            let knowledge = guard.knowledge();
+            report.generation = knowledge.newest().map(|newest| newest.root.generation);
+            report.snapshots = knowledge
+                .newest()
+                .map_or(0, |newest| newest.root.snapshots.len());
+            knowledge.members().collect::<Vec<Member>>()
+        });
+        let there = self.sizes_in_store(open, &members, &mut report).await?;
+        let total = members.len() as u64;
+        let mut footers: HashMap<String, LuceneFooter> = HashMap::new();
+        for (position, member) in members.iter().enumerate() {
+            progress(position as u64, total);
+            let Some(size) = there.get(&member.key) else {
+                report.problems.push(problem(member, Kind::Missing));
+                continue;
+            };
+            report.blobs += 1;
+            report.bytes += size;
+            if member.size.is_some_and(|expected| expected != *size) {
+                report.problems.push(problem(member, Kind::Size));
+            } else if deep {
+                let last = is_last_part(&members, position);
+                if let Some(kind) = self.bytes_wrong(open, member, last, &mut footers).await? {
+                    report.problems.push(problem(member, kind));
+                }
+            }
+        }
+        progress(total, total);
+        Ok(report)
+    }
+
+    /// Sizes of all members that the store lists; what else it holds goes into the report.
+    async fn sizes_in_store(
+        &self,
+        open: &OpenRepository,
+        members: &[Member],
+        report: &mut Report,
+    ) -> Result<HashMap<ObjectKey, u64>, Error> {
+        let wanted: std::collections::HashSet<&ObjectKey> =
+            members.iter().map(|m| &m.key).collect();
+        let mut sizes = HashMap::with_capacity(members.len());
+        let mut after: Option<String> = None;
+        loop {
+            let page = open
+                .store
+                .list("", after.as_deref(), PAGE)
+                .await
+                .map_err(|e| store_failed("list the store", &e))?;
+            let last = page.len() < PAGE;
+            after = page.last().map(|l| l.name.as_str().to_owned());
+            for listed in page
+                .into_iter()
+                .filter(|l| !l.name.as_str().starts_with(RESERVED))
+            {
+                let Place::In { repository, class } =
+                    self.layout.locate(&open.plan.bucket, &listed.name)
+                else {
+                    continue;
+                };
+                if repository != open.name {
+                    continue;
+                }
+                if wanted.contains(&listed.name) {
+                    sizes.insert(listed.name, listed.stat.size);
+                } else if class == Class::Unknown {
+                    report.unknown.push(listed.name);
+                } else if !stands_alone(&class) {
+                    report.unreferenced_objects += 1;
+                    report.unreferenced_bytes += listed.stat.size;
+                }
+            }
+            if last {
+                return Ok(sizes);
+            }
+        }
+    }
+
+    async fn bytes_wrong(
+        &self,
+        open: &OpenRepository,
+        member: &Member,
+        last: bool,
+        footers: &mut HashMap<String, LuceneFooter>,
+    ) -> Result<Option<Kind>, Error> {
+        let Class::Data { part, .. } = &member.class else {
+            let body = self.body(open, &member.key, LARGEST_METADATA).await?;
+            let unreadable = matches!(read_digest(&member.class, body).await, Some(Err(_)));
+            return Ok(unreadable.then_some(Kind::Checksum));
+        };
+        let whole = member
+            .key
+            .as_str()
+            .rsplit_once(".part")
+            .filter(|_| part.is_some())
+            .map_or(member.key.as_str(), |(whole, _)| whole)
+            .to_owned();
+        let mut footer = footers.remove(&whole).unwrap_or_default();
+        let read = open
+            .store
+            .read(&member.key, None, None)
+            .await
+            .map_err(|e| store_failed("read a data blob", &e))?;
+        let Some(mut content) = read else {
+            return Ok(Some(Kind::Missing));
+        };
+        loop {
+            match content.bytes.try_next().await {
+                Ok(Some(chunk)) => footer.update(&chunk),
+                Ok(None) => break,
+                Err(_) => return Ok(Some(Kind::Unreadable)),
+            }
+        }
+        if !last {
+            footers.insert(whole, footer);
+            return Ok(None);
+        }
+        Ok(footer
+            .finish_listed(member.checksum)
+            .is_err()
+            .then_some(Kind::Checksum))
+    }
+}
+
+fn problem(member: &Member, kind: Kind) -> Problem {
+    Problem {
+        key: member.key.clone(),
+        kind,
+        snapshots: member.snapshots.clone(),
+    }
+}
+
+/// Parts of one file stand one after the other.
+fn is_last_part(members: &[Member], position: usize) -> bool {
+    let same = |a: &Class, b: &Class| match (a, b) {
+        (
+            Class::Data {
+                shard: s,
+                blob: x,
+                part: Some(_),
+            },
+            Class::Data {
+                shard: t,
+                blob: y,
+                part: Some(_),
+            },
+        ) => s == t && x == y,
+        (_, _) => false,
+    };
+    members
+        .get(position + 1)
+        .is_none_or(|next| !same(&members[position].class, &next.class))
+}
+
+/// Part of a repository without being needed by a snapshot.
+fn stands_alone(class: &Class) -> bool {
+    matches!(
+        class,
+        Class::Pointer
+            | Class::LegacyList
+            | Class::Incompatible
+            | Class::ShardPaths
+            | Class::Registration
+            | Class::Analysis
+    )
+}

@@ -1,1 +1,0 @@
-//! (under construction in its branch)

@@ -1,0 +1,238 @@
+//! Objects, their journal and their recorded answers.
+
+use super::*;
+
+pub async fn a_recorded_object_is_seen_whole(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let mut put = world.put("base/logs/__Ünïcode \u{10ffff}");
+    put.details = Some(rich_details());
+    put.etag = "5d41402abc4b2a76b9719d911017c592-3".into();
+    let recorded = state.record(&world.permit(), put.clone()).await.unwrap();
+    let lookup = state.object(world.row.bucket, &put.key).await.unwrap();
+    let expected = Object {
+        key: put.key,
+        repository: put.repository,
+        size: put.size,
+        etag: put.etag,
+        hash: put.hash,
+        identity: put.identity,
+        modified_ms: put.now_ms,
+        sequence: recorded.sequence,
+        details: put.details,
+    };
+    assert_eq!(
+        lookup,
+        Lookup {
+            object: Some(expected),
+            busy: false
+        }
+    );
+    for etag in [
+        "5d41402abc4b2a76b9719d911017c592",
+        "5D41402ABC4B2A76B9719D911017C592",
+        "",
+        "x",
+    ] {
+        let mut put = world.put(&format!("etag {etag}"));
+        (put.etag, put.hash) = (etag.into(), None);
+        state.record(&world.permit(), put.clone()).await.unwrap();
+        let seen = world.object(state, put.key.as_str()).await.unwrap();
+        assert_eq!((&*seen.etag, seen.hash), (etag, None));
+    }
+}
+
+pub async fn a_taken_key_is_answered_with_the_object_that_is_there(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    world.record(state, "a").await;
+    let there = world.object(state, "a").await.unwrap();
+    match state.record(&world.permit(), world.put("a")).await {
+        Err(WriteError::Exists(Some(row))) => assert_eq!(*row, there),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.object(state, "a").await, Some(there));
+}
+
+pub async fn a_replacement_names_the_row_that_it_replaces(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let first = world.record(state, "a").await;
+    let mut put = world.put("a");
+    (put.replaces, put.size) = (Some(first), 9);
+    let second = state.record(&world.permit(), put.clone()).await.unwrap();
+    match state.record(&world.permit(), put.clone()).await {
+        Err(WriteError::Exists(Some(row))) => assert_eq!(row.sequence, second.sequence),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.object(state, "a").await.unwrap().size, 9);
+    put.key = key("nothing here");
+    let refused = state.record(&world.permit(), put).await;
+    assert!(
+        matches!(refused, Err(WriteError::Exists(None))),
+        "{refused:?}"
+    );
+}
+
+pub async fn the_journal_has_no_gaps_and_follows_the_commits(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let other = World::held(state, "metrics").await;
+    assert_eq!(world.record(state, "a").await, 1);
+    assert_eq!(other.record(state, "m").await, 1);
+    assert_eq!(world.record(state, "b").await, 2);
+    let removals = vec![world.removal("a", None), world.removal("absent", None)];
+    state.remove(&world.permit(), removals).await.unwrap();
+    assert_eq!(world.record(state, "c").await, 4);
+    let journal = state.journal(world.row.id, 1, 2).await.unwrap();
+    let put = Change::Put {
+        size: 5,
+        etag: world.put("b").etag,
+        hash: Some([7; 32]),
+    };
+    let expected = [(2, "b", put), (3, "a", Change::Delete)];
+    for (entry, (sequence, name, change)) in journal.iter().zip(&expected) {
+        assert_eq!((entry.sequence, entry.key.as_str()), (*sequence, *name));
+        assert_eq!(entry.change, *change);
+    }
+    assert_eq!(world.sequences(state).await, [1, 2, 3, 4]);
+}
+
+pub async fn a_refused_write_changes_nothing(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    world.record(state, "a").await;
+    let mut put = world.put("a");
+    put.answer = Some(world.answer_key("refused"));
+    state
+        .record(&world.permit(), put.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(world.record(state, "b").await, 2);
+    assert_eq!(world.sequences(state).await, [1, 2]);
+    let usage = state.usage(world.row.id).await.unwrap();
+    assert_eq!((usage.objects, usage.bytes, usage.sequence), (2, 10, 2));
+    let answer = put.answer.unwrap();
+    assert_eq!(state.answer(&answer).await.unwrap(), None);
+}
+
+pub async fn concurrent_writers_get_one_winner_per_key_and_a_gapless_journal(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let permit = world.permit();
+    let writes = (0..400).map(|n| state.record(&permit, world.put(&format!("k{:03}", n / 2))));
+    let results = futures::future::join_all(writes).await;
+    let won = results.iter().filter(|r| r.is_ok()).count();
+    let lost = results
+        .iter()
+        .filter(|r| matches!(r, Err(WriteError::Exists(Some(_)))))
+        .count();
+    assert_eq!((won, lost), (200, 200));
+    let expected: Vec<u64> = (1..=200).collect();
+    assert_eq!(world.sequences(state).await, expected);
+    assert_eq!(state.usage(world.row.id).await.unwrap().objects, 200);
+}
+
+pub async fn what_is_not_journalled_leaves_the_journal_alone(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let mut put = world.put("tests-x");
+    put.journalled = false;
+    let first = state.record(&world.permit(), put.clone()).await.unwrap();
+    put.replaces = Some(first.sequence);
+    let second = state.record(&world.permit(), put.clone()).await.unwrap();
+    assert_ne!(
+        first, second,
+        "a replaced row can be told from its successor"
+    );
+    assert_eq!(world.record(state, "a").await, 1);
+    let mut removal = world.removal("tests-x", None);
+    removal.journalled = false;
+    state.remove(&world.permit(), vec![removal]).await.unwrap();
+    assert_eq!(world.object(state, "tests-x").await, None);
+    assert_eq!(world.sequences(state).await, [1]);
+}
+
+pub async fn usage_counts_what_is_visible(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let first = world.record(state, "a").await;
+    world.record(state, "b").await;
+    let mut put = world.put("a");
+    (put.replaces, put.size) = (Some(first), 100);
+    state.record(&world.permit(), put).await.unwrap();
+    let removals = vec![world.removal("b", Some(1000))];
+    state.remove(&world.permit(), removals).await.unwrap();
+    let expected = Usage {
+        objects: 1,
+        bytes: 100,
+        sequence: 4,
+    };
+    assert_eq!(state.usage(world.row.id).await.unwrap(), expected);
+}
+
+pub async fn a_batch_of_removals_is_one_transaction(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    world.record(state, "a").await;
+    world.record(state, "b").await;
+    let foreign = World::held(state, "metrics").await;
+    let mut removals = vec![world.removal("a", None), foreign.removal("b", None)];
+    let refused = state.remove(&world.permit(), removals.clone()).await;
+    assert!(refused.is_err());
+    assert!(
+        world.object(state, "a").await.is_some(),
+        "the whole batch was taken back"
+    );
+    removals[1] = world.removal("b", None);
+    removals.insert(1, world.removal("absent", None));
+    let removed = state.remove(&world.permit(), removals).await.unwrap();
+    let keys: Vec<_> = removed
+        .iter()
+        .map(|o| o.as_ref().map(|o| o.key.as_str()))
+        .collect();
+    assert_eq!(keys, [Some("a"), None, Some("b")]);
+}
+
+pub async fn a_recorded_answer_is_found_by_the_same_request_only(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let asked = world.answer_key("invocation-1");
+    let mut put = world.put("index-1");
+    put.answer = Some(asked.clone());
+    let recorded = state.record(&world.permit(), put.clone()).await.unwrap();
+    let answer = Answer {
+        etag: put.etag,
+        sequence: recorded.sequence,
+    };
+    assert_eq!(state.answer(&asked).await.unwrap(), Some(answer));
+    let others = [
+        AnswerKey {
+            cluster: Cluster::new("other"),
+            ..asked.clone()
+        },
+        AnswerKey {
+            operation: "CopyObject".into(),
+            ..asked.clone()
+        },
+        AnswerKey {
+            bucket: BucketId(99),
+            ..asked.clone()
+        },
+        AnswerKey {
+            key: key("index-2"),
+            ..asked.clone()
+        },
+        AnswerKey {
+            invocation: "invocation-2".into(),
+            ..asked.clone()
+        },
+        AnswerKey {
+            hash: [8; 32],
+            ..asked
+        },
+    ];
+    for other in others {
+        assert_eq!(state.answer(&other).await.unwrap(), None, "{other:?}");
+    }
+}
+
+pub async fn keys_of_one_bucket_are_not_those_of_another(state: &dyn State) {
+    let logs = World::held(state, "logs").await;
+    let mut other = World::at(state, "metrics", "elsewhere").await;
+    other.hold(state, 1, "prod").await;
+    assert_ne!(logs.row.bucket, other.row.bucket);
+    logs.record(state, "a").await;
+    assert_eq!(other.object(state, "a").await, None);
+    other.record(state, "a").await;
+}
