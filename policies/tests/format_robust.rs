@@ -41,7 +41,7 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
         match random.below(6) {
             0 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
             1 if !bytes.is_empty() => {
-                bytes[at] = [0, 0x7F, 0x80, 0xFF, 0xFD, 0xE8, 0xF8, 0xFA][random.below(8)]
+                bytes[at] = [0, 0x7F, 0x80, 0xFF, 0xFD, 0xE8, 0xF8, 0xFA][random.below(8)];
             }
             2 => bytes.truncate(at),
             3 => {

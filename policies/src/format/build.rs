@@ -448,18 +448,22 @@ impl Cluster {
             }
         }
         let dropped_ids: BTreeSet<_> = dropped.iter().map(|index| index.id.clone()).collect();
-        let stale = |key: &ObjectKey, class: &Class| match class {
-            Class::IndexMetadata { index, .. } => dropped_ids.contains(index),
-            Class::Data { shard, .. }
-            | Class::ShardIndex { shard, .. }
-            | Class::ShardSnapshot { shard, .. } => {
-                dropped_ids.contains(&shard.index)
-                    || !keep.contains(key)
-                        && directories
-                            .iter()
-                            .any(|directory| key.as_str().starts_with(directory))
+        let stale = |key: &ObjectKey, class: &Class| {
+            if let Class::IndexMetadata { index, .. } = class {
+                return dropped_ids.contains(index);
             }
-            _other_classes => false,
+            let (Class::Data { shard, .. }
+            | Class::ShardIndex { shard, .. }
+            | Class::ShardSnapshot { shard, .. }) = class
+            else {
+                return false;
+            };
+            let in_directory = || {
+                directories
+                    .iter()
+                    .any(|directory| key.as_str().starts_with(directory))
+            };
+            dropped_ids.contains(&shard.index) || !keep.contains(key) && in_directory()
         };
         let keys: Vec<_> = self
             .objects
@@ -664,9 +668,11 @@ impl Cluster {
 
     /// Roots below `generation` that a listing shows.
     fn stale_roots(&self, generation: u64) -> Vec<ObjectKey> {
-        let stale = |(key, class): (&ObjectKey, &Class)| match class {
-            Class::Root(other) => (*other < generation).then(|| key.clone()),
-            _other_classes => None,
+        let stale = |(key, class): (&ObjectKey, &Class)| {
+            let Class::Root(other) = class else {
+                return None;
+            };
+            (*other < generation).then(|| key.clone())
         };
         self.objects.iter().filter_map(stale).collect()
     }
