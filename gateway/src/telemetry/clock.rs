@@ -13,10 +13,6 @@ pub fn now() -> OffsetDateTime {
 }
 
 /// Milliseconds since 1970.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the place where the wall clock is read"
-)]
 #[must_use]
 pub fn now_ms() -> i64 {
     i64::try_from(now().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
