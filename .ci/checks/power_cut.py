@@ -35,6 +35,7 @@ def cut_over_and_over(bench, kind, count, env=None):
             break
         storm = Storm(gateway.account, ledger, seed + cycle)
         time.sleep(dice.uniform(0.03, 0.30))
+        ledger.lights_out()
         for volume in dice.sample((state, bytes_), 2):
             volume.cut_power()
         gateway.kill()

@@ -32,6 +32,7 @@ class Ledger:
     def __init__(self):
         self._may, self._ever, self._owner, self._lock = {}, {}, {}, threading.Lock()
         self.touched, self.unanswered, self.acknowledged, self.complaints = set(), set(), 0, []
+        self.dark = False
         self.deleted = set()  # their bytes may stay in the store for a while, shown to nobody
         self.orphans = set()  # write-once names whose write was cut off between the store and the catalog: allowed to lie there
 
@@ -47,8 +48,15 @@ class Ledger:
                 if content is ABSENT:
                     self.deleted.add(key)
 
+    def lights_out(self):
+        """The power fails now: the program lives on in the rig for some milliseconds, but nobody would have got its answers."""
+        with self._lock:
+            self.dark = True
+
     def answered(self, effects):
         with self._lock:
+            if self.dark:
+                return
             self.acknowledged += 1
             for key, content in effects.items():
                 self._may[key] = {content}
@@ -84,7 +92,7 @@ class Ledger:
             self._may[key] = {content}
 
     def next_cycle(self):
-        self.touched, self.unanswered = set(), set()
+        self.touched, self.unanswered, self.dark = set(), set(), False
 
 
 def content_of(body):

@@ -15,7 +15,7 @@ use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
 use super::{Door, Error};
-use crate::state::{Intent, WriteError};
+use crate::state::{Intent, Tombstone, WriteError};
 use crate::stores::Identity;
 
 /// What identifies content, for the resolver's rule.
@@ -42,7 +42,9 @@ impl Door {
             }
             if let Err(e) = self.recover_one(open, &mut swept).await {
                 tracing::error!(repository = %open.name, cause = %e, "frozen: what the last run left open could not be brought to an end");
-                open.gate.doubt(Freeze::StoreUnreachable);
+                if !open.gate.is_frozen() {
+                    open.gate.doubt(Freeze::StoreUnreachable);
+                }
             }
         }
         Ok(())
@@ -129,7 +131,7 @@ impl Door {
             .abort(permit, key, &intent.upload)
             .await
             .map_err(|e| store_failed("abort an unfinished upload", &e))?;
-        let (found, identity) = self.found_at(open, intent).await?;
+        let (found, identity) = self.found_at(open, permit, intent).await?;
         let expects = Content {
             size: intent.put.size,
             hash: intent.put.hash,
@@ -210,6 +212,7 @@ impl Door {
     async fn found_at(
         &self,
         open: &OpenRepository,
+        permit: &Permit,
         intent: &Intent,
     ) -> Result<(Option<Content>, Option<Identity>), Error> {
         let key = &intent.put.key;
@@ -222,10 +225,19 @@ impl Door {
             .tombstone(open.id, key)
             .await
             .map_err(|e| state_failed("look up deleted objects", &e))?;
-        let deleted = tombstones
-            .iter()
-            .any(|t| t.location == *key && t.object.identity == held.identity);
-        if deleted && Some(held.hash) != intent.put.hash {
+        let is_held = |t: &&Tombstone| {
+            t.object.identity == held.identity
+                || (t.object.hash == Some(held.hash) && t.object.size == held.size)
+        };
+        if Some(held.hash) != intent.put.hash
+            && let Some(tombstone) = tombstones.iter().find(is_held)
+        {
+            // Kept under its other name already: this one was about to be freed.
+            if tombstone.location != *key {
+                for result in open.store.delete(permit, std::slice::from_ref(key)).await {
+                    result.map_err(|e| store_failed("free the name", &e))?;
+                }
+            }
             return Ok((None, None));
         }
         Ok((
