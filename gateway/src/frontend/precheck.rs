@@ -49,6 +49,8 @@ pub struct Checked {
     pub source: Option<Address>,
     pub payload: Payload,
     pub presigned: bool,
+    /// As the client states it; to be believed only after the signature.
+    pub access_key: Box<str>,
 }
 
 /// Why a request is turned away unread. [`crate::frontend::answers`] gives each its S3 code.
@@ -239,6 +241,7 @@ pub fn check(
         source,
         payload,
         presigned: signed.presigned,
+        access_key: signed.access_key.into(),
     })
 }
 

@@ -33,8 +33,6 @@ pub(in crate::stores::s3) enum Fault {
     LoseRequest,
     /// Answers this instead of acting.
     Answer(u16, String),
-    /// Acts, then answers this.
-    ActAndAnswer(u16, String),
     /// Answers rightly, but only the first bytes of the body come.
     CutBody(usize),
     /// Does not answer at all.
@@ -213,10 +211,6 @@ async fn serve(world: Arc<Mutex<World>>, request: Request<Incoming>) -> Result<R
             Err(Broken)
         }
         Some(Fault::Answer(status, body)) => Ok(reply(status, body)),
-        Some(Fault::ActAndAnswer(status, body)) => {
-            world.lock().act(&asked);
-            Ok(reply(status, body))
-        }
         Some(Fault::CutBody(length)) => {
             let answer = world.lock().act(&asked);
             Ok(cut(answer, length).await)
