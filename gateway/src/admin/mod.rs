@@ -39,6 +39,8 @@ pub struct Admin {
     jobs: Arc<jobs::Jobs>,
     token: Arc<Secret>,
     tls: Option<Arc<rustls::ServerConfig>>,
+    /// On a loopback address `/metrics` needs no token: it holds no key, snapshot name or secret.
+    open_metrics: bool,
 }
 
 impl std::fmt::Debug for Admin {
@@ -66,6 +68,7 @@ impl Admin {
             jobs: Arc::default(),
             token: Arc::new(plan.token.clone()),
             tls,
+            open_metrics: plan.listen.ip().is_loopback(),
         })
     }
 
@@ -115,8 +118,11 @@ async fn authorise(Shared(admin): Shared<Admin>, request: Request, next: Next) -
         .get(header::AUTHORIZATION)
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.strip_prefix("Bearer "));
-    let right = given
-        .is_some_and(|given| bool::from(given.as_bytes().ct_eq(admin.token.expose().as_bytes())));
+    let open = admin.open_metrics && request.uri().path() == "/metrics";
+    let right = open
+        || given.is_some_and(|given| {
+            bool::from(given.as_bytes().ct_eq(admin.token.expose().as_bytes()))
+        });
     if right {
         return next.run(request).await;
     }

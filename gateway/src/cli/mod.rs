@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Lookup};
+use crate::telemetry::clock;
 
 mod client;
 mod config_check;
@@ -113,9 +114,31 @@ pub enum Command {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Certificates for development
+    #[command(subcommand)]
+    Certs(Certs),
     /// The audit log
     #[command(subcommand)]
     Audit(Audit),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Certs {
+    /// Make a development authority with a server and a client certificate in DIR
+    Dev {
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Names and addresses of the server
+        #[arg(long = "name", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])]
+        names: Vec<String>,
+    },
+    /// Replace the server and client certificates in DIR by new ones of the same authority
+    Rotate {
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        #[arg(long = "name", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])]
+        names: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -228,6 +251,12 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             )
             .await
         }
+        Command::Certs(Certs::Dev { dir, names }) => {
+            made(certs::development(&dir, &names, clock::now()))
+        }
+        Command::Certs(Certs::Rotate { dir, names }) => {
+            made(certs::rotate(&dir, &names, clock::now()))
+        }
         Command::Audit(Audit::Tail { limit }) => {
             show::audit_tail(&Client::new(global)?, global.json, limit).await
         }
@@ -250,6 +279,22 @@ async fn move_lock(
         )
         .await?;
     show::lock(global.json, &answer);
+    Ok(())
+}
+
+fn made(paths: Result<certs::Paths, certs::Error>) -> Result<(), Failure> {
+    let paths = paths.map_err(|e| Failure::Refused(e.to_string()))?;
+    println!("authority:  {}", paths.authority.certificate.display());
+    println!(
+        "server:     {} and {}",
+        paths.server.certificate.display(),
+        paths.server.key.display()
+    );
+    println!(
+        "client:     {} and {}",
+        paths.client.certificate.display(),
+        paths.client.key.display()
+    );
     Ok(())
 }
 

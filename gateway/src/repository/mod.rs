@@ -1,7 +1,7 @@
 //! The one door to a repository: gather facts, ask `policies`, act, record.
 //!
 //! Everything that reads or changes an object comes through [`Door`], whatever front it came from. Each
-//! operation is planned completely before it acts; the order of the steps of a write is in [`write`].
+//! operation is planned completely before it acts; the order of the steps of a write is in `write`.
 
 use std::fmt;
 use std::ops::Range;

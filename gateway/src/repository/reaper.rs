@@ -46,6 +46,12 @@ pub async fn run(door: Arc<Door>, open: Arc<OpenRepository>) {
         {
             tracing::warn!(repository = %open.name, cause = %e, "the reaper will try again");
         }
+        // An intent whose end could not be recorded waits for its key's turn, and for a database that answers.
+        if open.gate.row().lock.catalog_is_current()
+            && let Err(e) = door.resolve_all(&open).await
+        {
+            tracing::warn!(repository = %open.name, cause = %e, "an open intent could not be resolved yet");
+        }
     }
 }
 

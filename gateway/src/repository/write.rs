@@ -291,7 +291,7 @@ impl Door {
         answer: Option<AnswerKey>,
     ) -> Result<(Arc<str>, i64), Error> {
         let open = &found.open;
-        let _alone = open.guarding.commits.write().await;
+        let alone = open.guarding.commits.write().await;
         let body = prepared.captured.take();
         let admitted = match &body {
             Some(body) => self.admit_root(open, permit, generation, body).await,
@@ -304,12 +304,28 @@ impl Door {
                 return Err(e);
             }
         };
-        let done = self
+        let done = match self
             .commit(caller, found, permit, to, prepared, None, answer)
-            .await?;
+            .await
+        {
+            Ok(done) => done,
+            Err(e) => {
+                drop(alone);
+                self.look_again(open).await;
+                return Err(e);
+            }
+        };
         tracing::info!(repository = %open.name, generation, cluster = %caller.cluster, request_id = %caller.request_id, "a root was committed");
         open.guarding.committed(admitted, epoch_of(permit));
         Ok(done)
+    }
+
+    /// A root's commit failed, and whether it took effect was resolved meanwhile: the guard reads what is there now.
+    async fn look_again(&self, open: &OpenRepository) {
+        if let Err(e) = self.load_guard(open).await {
+            tracing::error!(repository = %open.name, cause = %e, "frozen: after a failed commit the repository cannot be read");
+            open.gate.doubt(Freeze::StoreUnreachable);
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one write, all of it")]
@@ -354,7 +370,10 @@ impl Door {
         {
             Ok(identity) => match self.state.commit_intent(intent, identity).await {
                 Ok(_) => Ok((etag, now)),
-                Err(e) => Err(open.write_failed(caller, e)),
+                Err(e) => {
+                    self.undo(open, permit, intent, &to.key, &put).await;
+                    Err(open.write_failed(caller, e))
+                }
             },
             Err(e) => {
                 self.undo(open, permit, intent, &to.key, &put).await;

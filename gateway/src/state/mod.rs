@@ -1,6 +1,6 @@
 //! The state database: locks, catalog, journal, uploads, intents, tombstones, audit.
 //!
-//! Invariants every implementation keeps, proved by one conformance suite ([`conformance`]):
+//! Invariants every implementation keeps, proved by one conformance suite (`conformance`):
 //! each method that changes something is one transaction, durable when it returns; every change that
 //! takes a [`Permit`] checks the lock row inside that transaction; the journal of a repository has no
 //! gaps; an intent ends exactly once; an unknown outcome is looked up, never guessed.

@@ -1,6 +1,6 @@
 //! Where bytes rest: the narrow trait of what a snapshot gateway needs, and nothing more.
 //!
-//! Invariants every implementation keeps, proved by one conformance suite ([`conformance`]):
+//! Invariants every implementation keeps, proved by one conformance suite (`conformance`):
 //! nothing is visible under a name before [`Upload::publish`] returned or may have taken effect;
 //! a publish is whole or absent; an aborted upload can never be published later; a failure is never
 //! reported as "absent"; listings are complete and sorted by bytes.

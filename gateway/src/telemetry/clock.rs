@@ -3,14 +3,19 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Milliseconds since 1970.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the place where the wall clock is read"
 )]
 #[must_use]
+pub fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+/// Milliseconds since 1970.
+#[must_use]
 pub fn now_ms() -> i64 {
-    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+    i64::try_from(now().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// RFC 3339, UTC, to the second.
