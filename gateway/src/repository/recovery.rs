@@ -137,15 +137,13 @@ impl Door {
             hash: intent.put.hash,
         };
         let catalog = self.lookup(open, key).await?.object;
-        let catalog = catalog.map(|row| match (&identity, row.hash) {
-            // Adopted content has no hash; the store's identity tells that it is still there.
-            (Some(identity), None) if *identity == row.identity => Content {
+        // The store's identity tells that the catalog's content still lies there, whatever it was hashed as: in
+        // parts, or not at all (adopted).
+        let catalog = catalog.map(|row| match (&identity, found) {
+            (Some(identity), Some(found)) if *identity == row.identity => found,
+            (Some(_) | None, _) => Content {
                 size: row.size,
-                hash: found.and_then(|f| f.hash),
-            },
-            (Some(_) | None, hash) => Content {
-                size: row.size,
-                hash,
+                hash: row.hash,
             },
         });
         let facts = IntentFacts {
