@@ -119,9 +119,13 @@ pub(super) fn store_failed(doing: &str, e: &stores::Error) -> Error {
         stores::Error::UploadGone => {
             Error::SlowDown("This write was ended by a hand-over; try again.".into())
         }
-        stores::Error::Unstorable(why) => {
+        stores::Error::Unstorable(why) if doing.starts_with("begin") => {
             Error::InvalidArgument(format!("The store cannot hold this key: {why}."))
         }
+        // The name was good at the begin: it clashes with a folder that the store is removing, or with an object where its folder would be.
+        stores::Error::Unstorable(why) => Error::SlowDown(format!(
+            "The store cannot hold this key now: {why}; try again."
+        )),
         stores::Error::Exists
         | stores::Error::Changed
         | stores::Error::Denied

@@ -156,7 +156,7 @@ impl Door {
                     Occupied::Other => Err(overwrite_refused(open, &found.class, &to.key)),
                 };
             }
-            Err(e) => return Err(publish_failed(&e)),
+            Err(e) => return Err(store_failed("publish the object", &e)),
         }
         let (etag, now) = (Arc::clone(&put.etag), put.now_ms);
         match self.state.record(permit, put.clone()).await {
@@ -428,7 +428,7 @@ impl Door {
             .publish(mode)
             .await
             .map(|p| p.identity)
-            .map_err(|e| publish_failed(&e))
+            .map_err(|e| store_failed("publish the object", &e))
     }
 
     /// A failed publish may have taken effect: the resolver's rule decides, as after a crash.
@@ -543,23 +543,6 @@ pub(super) fn epoch_of(permit: &Permit) -> Epoch {
     match permit.term() {
         Term::Held(epoch) | Term::Settle(epoch) => epoch,
         Term::Free => Epoch(0),
-    }
-}
-
-/// A name that the store took at the begin and has no place for now is a passing clash with a folder that is being removed.
-fn publish_failed(e: &stores::Error) -> Error {
-    match e {
-        stores::Error::Unstorable(why) => Error::SlowDown(format!(
-            "The store cannot hold this key now: {why}; try again."
-        )),
-        stores::Error::Exists
-        | stores::Error::Changed
-        | stores::Error::UploadGone
-        | stores::Error::Full
-        | stores::Error::Busy
-        | stores::Error::Denied
-        | stores::Error::Unknown
-        | stores::Error::Failed(_) => store_failed("publish the object", e),
     }
 }
 
