@@ -25,7 +25,7 @@ use super::door::{Found, OpenRepository};
 use super::gate::state_failed;
 use super::guarding::{read_digest, wanted_bytes};
 use super::incarnation;
-use super::ingest::{Ingested, ingest, store_failed};
+use super::ingest::{ingest, store_failed};
 use super::{Address, Body, Caller, Door, Error, WriteCondition, Written};
 use crate::state::{AnswerKey, Details, Kept, NewIntent, Object, Put, WriteError};
 use crate::stores::{self, Identity, Plan, Publish, Upload};
@@ -89,23 +89,8 @@ impl Door {
             operation: "PutObject",
             captured: taken.captured.take(),
         };
-        self.publish(caller, &found, permit, to, prepared, condition, taken)
-            .await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one write, all of it")]
-    async fn publish(
-        &self,
-        caller: &Caller,
-        found: &Found,
-        permit: Permit,
-        to: &Address,
-        prepared: Prepared,
-        condition: WriteCondition,
-        taken: Ingested,
-    ) -> Result<Written, Error> {
         let (etag, modified_ms) = self
-            .settle(caller, found, permit, to, prepared, condition)
+            .settle(caller, &found, permit, to, prepared, condition)
             .await?;
         Ok(Written {
             etag,
@@ -115,7 +100,7 @@ impl Door {
     }
 
     /// From a verified upload to a recorded object; the ETag and time that the client is told.
-    pub(super) async fn settle(
+    async fn settle(
         &self,
         caller: &Caller,
         found: &Found,
