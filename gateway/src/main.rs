@@ -10,6 +10,7 @@ mod config;
 mod digest;
 mod frontend;
 mod keys;
+mod random;
 mod repository;
 mod serve;
 mod state;

@@ -12,6 +12,7 @@ use policies::lock::Mode;
 use super::settings::{self, LockMode, Settings};
 use super::{Error, Secret, Source, secret, units};
 use crate::frontend::limits::Limits;
+use crate::repository::plan::{Readers, RepositoryPlan};
 use crate::stores::s3;
 
 /// Everything the program builds from.
@@ -59,34 +60,6 @@ pub struct StorePlan {
 pub enum StoreUrl {
     Directory(PathBuf),
     S3(Box<s3::Settings>),
-}
-
-#[derive(Debug, Clone)]
-pub struct RepositoryPlan {
-    pub bucket: Bucket,
-    /// Without slashes at its ends; may be empty.
-    pub base_path: String,
-    pub store: StoreName,
-    pub writers: BTreeSet<Cluster>,
-    pub readers: Readers,
-    pub mode: Mode,
-    pub retention: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Readers {
-    Everyone,
-    These(BTreeSet<Cluster>),
-}
-
-impl Readers {
-    #[must_use]
-    pub fn admit(&self, cluster: &Cluster) -> bool {
-        match self {
-            Self::Everyone => true,
-            Self::These(these) => these.contains(cluster),
-        }
-    }
 }
 
 /// Deleted objects are kept this long unless the repository says otherwise.

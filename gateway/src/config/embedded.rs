@@ -13,11 +13,10 @@ use policies::key::{Configured, Layout};
 use policies::lock::Mode;
 use serde::{Deserialize, Serialize};
 
-use super::check::{
-    AdminPlan, DEFAULT_RETENTION, Plan, Readers, RepositoryPlan, S3Plan, StorePlan, StoreUrl,
-};
+use super::check::{AdminPlan, DEFAULT_RETENTION, Plan, S3Plan, StorePlan, StoreUrl};
 use super::{Error, Secret, Source, secret};
 use crate::frontend::limits::Limits;
+use crate::repository::plan::{Readers, RepositoryPlan};
 
 pub const BUCKET: &str = "snapshots";
 pub const REPOSITORY: &str = "default";
@@ -49,7 +48,7 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
     let pairs = credentials(data)?;
     let token_file = data.join("admin-token");
     if !token_file.exists() {
-        secret::write_new(&token_file, &format!("{}\n", secret::generate(40)))
+        secret::write_new(&token_file, &format!("{}\n", crate::random::text(40)))
             .map_err(|e| made(&e))?;
     }
     let store = StoreName::new("local");
@@ -187,8 +186,8 @@ fn credentials(data: &Path) -> Result<BTreeMap<String, KeyPair>, Error> {
                 (
                     cluster,
                     KeyPair {
-                        id: format!("SG{}", secret::generate(18).to_ascii_uppercase()),
-                        secret: secret::generate(40),
+                        id: format!("SG{}", crate::random::text(18).to_ascii_uppercase()),
+                        secret: crate::random::text(40),
                     },
                 )
             })

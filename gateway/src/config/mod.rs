@@ -12,7 +12,7 @@ pub mod secret;
 pub mod settings;
 pub mod units;
 
-pub use check::{Plan, RepositoryPlan, StorePlan, StoreUrl};
+pub use check::{Plan, StorePlan, StoreUrl};
 pub use secret::Secret;
 
 /// Where the configuration came from.

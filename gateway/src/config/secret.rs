@@ -83,17 +83,6 @@ pub fn owned_by_us_alone(config: &Path, key: &str, file: &Path) -> Result<(), Er
     Ok(())
 }
 
-/// 240 bits of randomness as text that every client's configuration takes.
-#[must_use]
-pub fn generate(length: usize) -> String {
-    use rand::RngExt;
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let mut rng = rand::rng();
-    (0..length)
-        .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
-        .collect()
-}
-
 /// Writes a new file with mode 0600 from its first byte on, durably; fails if it exists.
 pub fn write_new(file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;

@@ -48,11 +48,7 @@ pub async fn check(state: &Arc<dyn State>, open: &OpenRepository) -> state::Resu
 }
 
 async fn first_object(open: &OpenRepository) -> crate::stores::Result<bool> {
-    let prefix = if open.plan.base_path.is_empty() {
-        String::new()
-    } else {
-        format!("{}/", open.plan.base_path)
-    };
+    let prefix = open.plan.prefix();
     let first = open.store.list(&prefix, None, 1).await?;
     Ok(!first.is_empty())
 }

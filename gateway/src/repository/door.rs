@@ -15,8 +15,8 @@ use policies::key::{Class, Layout, ObjectKey, Place};
 use super::gate::Gate;
 use super::guarding::{self, Guarding};
 use super::incarnation::Incarnation;
+use super::plan::RepositoryPlan;
 use super::{Address, Caller, Error, Refusal, unavailable};
-use crate::config::RepositoryPlan;
 use crate::state::{BucketId, Lookup, RepositoryId, State};
 use crate::stores::Store;
 

@@ -462,7 +462,7 @@ fn refused(denied: &Denied, repository: &Repository) -> Error {
 }
 
 fn fresh() -> Handover {
-    Handover::new(crate::config::secret::generate(22))
+    Handover::new(crate::random::text(22))
 }
 
 fn label(lock: &Lock) -> &'static str {

@@ -13,11 +13,7 @@ const ROOTS: usize = 1000;
 impl Door {
     /// The visible root with the highest generation.
     pub async fn newest_root(&self, open: &OpenRepository) -> Result<Option<(u64, Object)>, Error> {
-        let base = if open.plan.base_path.is_empty() {
-            String::new()
-        } else {
-            format!("{}/", open.plan.base_path)
-        };
+        let base = open.plan.prefix();
         let query = ListQuery {
             bucket: open.bucket_id,
             repositories: [open.id].into(),

@@ -18,6 +18,7 @@ mod ingest;
 mod list;
 mod multipart;
 mod own;
+pub mod plan;
 mod read;
 pub mod reaper;
 mod recovery;

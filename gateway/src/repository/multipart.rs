@@ -468,9 +468,5 @@ fn combined(rows: &[&PartRow], algorithm: Algorithm, full: bool) -> Option<Check
 
 /// Ids compare as text in the order of their making, which Elasticsearch's registers rely on.
 fn upload_id() -> String {
-    format!(
-        "{:012x}{}",
-        clock::now_ms().max(0),
-        crate::config::secret::generate(24)
-    )
+    format!("{:012x}{}", clock::now_ms().max(0), crate::random::text(24))
 }

@@ -191,7 +191,7 @@ impl Door {
             None => format!(
                 "{RESERVED}kept/{}/orphan-{}",
                 open.name,
-                crate::config::secret::generate(12)
+                crate::random::text(12)
             ),
         };
         let kept = ObjectKey::parse(&kept).expect("a prefix, a short name and a number are a key");

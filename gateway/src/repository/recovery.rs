@@ -79,11 +79,7 @@ impl Door {
     /// The newest root in the store, if the catalog does not know it: the database is older than the store (anchors
     /// say nothing within one epoch), or somebody wrote past the gateway.
     async fn root_behind_us(&self, open: &OpenRepository) -> Result<Option<String>, Error> {
-        let base = if open.plan.base_path.is_empty() {
-            String::new()
-        } else {
-            format!("{}/", open.plan.base_path)
-        };
+        let base = open.plan.prefix();
         let listed = super::own::names(open.store.as_ref(), &format!("{base}index-"))
             .await
             .map_err(|e| store_failed("list its roots", &e))?;

@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 
 use super::client::Client;
 use super::signer::{Key, Sent};
-use crate::config::check::{Readers, RepositoryPlan};
 use crate::frontend::{Credentials, Frontend, Limits, Settings};
+use crate::repository::plan::{Readers, RepositoryPlan};
 use crate::repository::{Door, OpenRepository};
 use crate::state::sqlite::Database;
 use crate::state::{RepositoryIdentity, State};
