@@ -17,7 +17,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded, secret};
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
-use crate::repository::{Door, OpenRepository, adoption, incarnation, reaper};
+use crate::repository::{Door, OpenRepository, incarnation, reaper};
 use crate::state::sqlite::Database;
 use crate::state::{AuditEntry, RepositoryIdentity, State};
 use crate::stores::directory::Directory;
@@ -153,7 +153,6 @@ async fn open_door(
             .unwrap_or_else(|| Arc::new(stores::unreachable::Unreachable));
         let keeps_time = repositories.is_empty();
         let open = OpenRepository::new(name.clone(), &row, repository.clone(), store, keeps_time);
-        adoption::check(state, &open).await?;
         repositories.push(Arc::new(open));
     }
     Ok(Door::new(

@@ -56,6 +56,14 @@ name! {
     Handover
 }
 
+impl Cluster {
+    /// The gateway itself, where it acts on no cluster's behalf.
+    #[must_use]
+    pub fn gateway() -> Self {
+        Self::new("snapgate")
+    }
+}
+
 /// The term of one writer of a repository. Minted once in history, only grows. 0 = nobody ever wrote.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Epoch(pub u64);

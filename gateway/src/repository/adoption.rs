@@ -2,91 +2,56 @@
 //! after the state database was lost or restored.
 //!
 //! Decides, before anything listens, whether the store is known: one that holds objects the catalog does not
-//! know is frozen until it is adopted, one that cannot be reached until the next start. A scan only adds rows
+//! know is frozen until it is adopted. A scan only adds rows
 //! for what lies there and takes out rows for what does not; it changes no object. A listing that fails changes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use policies::identity::{Cluster, Epoch};
 use policies::key::{ObjectKey, Place, RESERVED};
-use policies::lock::{self, Freeze, Lock, Permit};
+use policies::lock::{Freeze, Lock, Permit};
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
 use super::{Address, Door, Error, unavailable};
-use crate::state::{
-    self, AuditEntry, Entry, ListQuery, NewLock, Object, Put, Removal, State, Usage, WriteError,
-};
+use crate::state::{Entry, ListQuery, Object, Put, Removal, Usage, WriteError};
 use crate::stores::{Listed, Stat};
 use crate::telemetry::clock;
 
 const PAGE: usize = 1000;
 
-/// Looks at the store once, before anything listens.
-pub async fn check(state: &Arc<dyn State>, open: &OpenRepository) -> state::Result<()> {
-    let row = open.gate.row();
-    let unknown = state.usage(open.id).await? == Usage::default();
-    match (first_object(open).await, &row.lock) {
-        (Err(e), _) => {
-            tracing::error!(repository = %open.name, cause = %e, "frozen: the store cannot be reached");
-            open.gate.doubt(Freeze::StoreUnreachable);
-            Ok(())
-        }
-        (Ok(true), Lock::Vacant { epoch }) if unknown => {
-            tracing::error!(
-                repository = %open.name,
-                "frozen: the store holds objects that this gateway does not know; adopt them with: snapgate adopt {}",
-                open.name
-            );
-            freeze(state, open, *epoch).await
-        }
-        (Ok(_), _) => Ok(()),
-    }
-}
-
-async fn first_object(open: &OpenRepository) -> crate::stores::Result<bool> {
-    let prefix = open.plan.prefix();
-    let first = open.store.list(&prefix, None, 1).await?;
-    Ok(!first.is_empty())
-}
-
-async fn freeze(state: &Arc<dyn State>, open: &OpenRepository, epoch: Epoch) -> state::Result<()> {
-    let row = open.gate.row();
-    let now_ms = clock::now_ms();
-    let to = NewLock {
-        lock: Lock::Frozen {
-            epoch,
-            reason: Freeze::Unadopted,
-        },
-        now_ms,
-        reason: None,
-    };
-    let audit = AuditEntry {
-        at_ms: now_ms,
-        principal: "snapgate".into(),
-        action: "doubt".into(),
-        repository: Some(open.name.clone()),
-        epoch: Some(epoch),
-        detail: serde_json::json!({ "why": "the store holds objects that the catalog does not know" }),
-    };
-    match state.move_lock(open.id, row.version, to, audit).await {
-        Ok(row) => {
-            open.gate.saw(row);
-            Ok(())
-        }
-        Err(WriteError::Failed(e)) => Err(e),
-        Err(e) => Err(state::Error::Mismatch(e.to_string())),
-    }
-}
-
 impl Door {
+    /// Looks at the store once, before anything listens: one that holds what the catalog does not know freezes.
+    pub(super) async fn check_known(&self, open: &Arc<OpenRepository>) -> Result<(), Error> {
+        let Lock::Vacant { .. } = open.gate.row().lock else {
+            return Ok(());
+        };
+        let first = open.store.list(&open.plan.prefix(), None, 1).await;
+        if first
+            .map_err(|e| store_failed("list the store", &e))?
+            .is_empty()
+        {
+            return Ok(());
+        }
+        let usage = self.state.usage(open.id).await;
+        if usage.map_err(|e| state_failed("count its catalog", &e))? != Usage::default() {
+            return Ok(());
+        }
+        tracing::error!(
+            repository = %open.name,
+            "frozen: the store holds objects that this gateway does not know; adopt them with: snapgate adopt {}",
+            open.name
+        );
+        self.freeze_for(open, Freeze::Unadopted)
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))
+    }
+
     /// Reads the whole store and makes this repository's part of the catalog fit. Returns the objects found.
     pub(super) async fn scan(&self, open: &OpenRepository) -> Result<u64, Error> {
-        let us = Cluster::new("snapgate");
-        let permit = lock::settle(&open.name, &us, open.gate.row().lock.epoch());
+        let permit = open.upkeep();
         let mut after: Option<String> = None;
         let mut found = 0;
         loop {

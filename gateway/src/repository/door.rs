@@ -11,6 +11,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use policies::identity::{Bucket, Repository};
 use policies::key::{Class, Layout, ObjectKey, Place};
+use policies::lock::{self, Permit};
 
 use super::gate::Gate;
 use super::guarding::{self, Guarding};
@@ -255,6 +256,12 @@ impl OpenRepository {
     /// From now on root commits check that no later start of another gateway is in the store.
     pub fn stand_as(&self, ours: Incarnation) {
         *self.incarnation.lock() = Some(ours);
+    }
+
+    /// Leave for the gateway's own work here, at the epoch that this process last saw.
+    #[must_use]
+    pub fn upkeep(&self) -> Permit {
+        lock::upkeep(&self.name, self.gate.row().lock.epoch())
     }
 
     fn readable_by(&self, caller: &Caller) -> bool {

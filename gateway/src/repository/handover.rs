@@ -4,7 +4,6 @@
 //! the effects done; every effect may be repeated, so a crash anywhere is carried on at the next start
 //! ([`Door::resume_lock`]). One hand-over at a time per repository and process.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use policies::identity::{Cluster, Epoch, Handover, Repository};
@@ -58,7 +57,7 @@ impl Door {
     /// Does what an operator asks; returns when the lock is where it was wanted.
     pub async fn hand_over(
         &self,
-        open: &Arc<OpenRepository>,
+        open: &OpenRepository,
         ask: Ask,
         reason: Option<String>,
     ) -> Result<LockRow, Error> {
@@ -136,7 +135,7 @@ impl Door {
     /// Makes `caller` the holder of a vacant lock, if it still is vacant.
     pub(super) async fn take(
         &self,
-        open: &Arc<OpenRepository>,
+        open: &OpenRepository,
         caller: &Caller,
     ) -> Result<(), super::Error> {
         let _moving = open.gate.moving.lock().await;
@@ -166,7 +165,7 @@ impl Door {
 
     /// At start, before anything listens: the row and the store's anchors agree, or the repository is frozen,
     /// and a hand-over that a crash cut short is brought to its end.
-    pub async fn resume_lock(&self, open: &Arc<OpenRepository>) -> Result<(), Error> {
+    pub async fn resume_lock(&self, open: &OpenRepository) -> Result<(), Error> {
         let _moving = open.gate.moving.lock().await;
         let hand = Hand {
             principal: "snapgate",
@@ -186,7 +185,7 @@ impl Door {
     /// Stops all writes at once, here and in the state database.
     pub(super) async fn freeze_for(
         &self,
-        open: &Arc<OpenRepository>,
+        open: &OpenRepository,
         reason: Freeze,
     ) -> Result<(), Error> {
         let _moving = open.gate.moving.lock().await;
@@ -204,7 +203,7 @@ impl Door {
 
     async fn drive(
         &self,
-        open: &Arc<OpenRepository>,
+        open: &OpenRepository,
         event: Event,
         hand: &Hand<'_>,
     ) -> Result<LockRow, Error> {
@@ -216,7 +215,7 @@ impl Door {
     /// Moves the row, does the effects, asks what follows from them, until nothing is left to do.
     async fn settle_outcome(
         &self,
-        open: &Arc<OpenRepository>,
+        open: &OpenRepository,
         row: LockRow,
         outcome: Outcome,
         hand: &Hand<'_>,
@@ -290,7 +289,7 @@ impl Door {
 
     async fn act(
         &self,
-        open: &Arc<OpenRepository>,
+        open: &OpenRepository,
         row: &LockRow,
         effect: Effect,
     ) -> Result<Option<Event>, Error> {
@@ -414,8 +413,7 @@ impl Door {
             .await
             .map_err(|e| store_failed("read its anchors", &e))?;
         anchor.previous = there.last().map(|last| anchor::hash(&last.bytes));
-        let us = Cluster::new("snapgate");
-        let permit = lock::settle(&open.name, &us, anchor.epoch);
+        let permit = lock::upkeep(&open.name, anchor.epoch);
         let name = anchor::name(&open.name, anchor.epoch);
         match own::create(open.store.as_ref(), &permit, &name, anchor::encode(&anchor)).await {
             Ok(()) | Err(stores::Error::Exists | stores::Error::Unknown) => {

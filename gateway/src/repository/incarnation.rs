@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use policies::identity::{Cluster, Epoch, Repository};
+use policies::identity::{Epoch, Repository};
 use policies::key::RESERVED;
 use policies::lock::{self, Freeze};
 
@@ -30,8 +30,7 @@ fn name(n: u64) -> String {
 
 /// Takes the next number. Called once per store and process, when nothing else is in doubt.
 pub async fn begin(store: &dyn Store) -> stores::Result<Incarnation> {
-    let us = Cluster::new("snapgate");
-    let permit = lock::settle(&Repository::new("snapgate"), &us, Epoch(0));
+    let permit = lock::upkeep(&Repository::new("snapgate"), Epoch(0));
     for _ in 0..TRIES {
         let known = own::names(store, &format!("{RESERVED}incarnation-")).await?;
         let highest = known

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub mod adoption;
+mod adoption;
 mod copy;
 mod door;
 mod gate;

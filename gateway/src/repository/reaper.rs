@@ -262,12 +262,11 @@ impl OpenRepository {
 
 /// Leave to tidy up, while nobody doubts who owns the repository.
 pub(super) fn settle_permit(open: &OpenRepository) -> Option<Permit> {
-    let us = policies::identity::Cluster::new("snapgate");
     match open.gate.row().lock {
         Lock::Vacant { epoch }
         | Lock::Held { epoch, .. }
         | Lock::Draining { epoch, .. }
-        | Lock::Fenced { epoch, .. } => Some(lock::settle(&open.name, &us, epoch)),
+        | Lock::Fenced { epoch, .. } => Some(lock::upkeep(&open.name, epoch)),
         Lock::Frozen { .. } => None,
     }
 }

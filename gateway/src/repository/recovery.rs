@@ -7,9 +7,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use policies::identity::{Cluster, StoreName};
+use policies::identity::StoreName;
 use policies::key::{Class, ObjectKey};
-use policies::lock::{self, Found, Freeze, IntentFacts, Lock, Permit, Resolution, UploadFact};
+use policies::lock::{self, Found, Freeze, IntentFacts, Permit, Resolution, UploadFact};
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
@@ -31,15 +31,6 @@ impl Door {
     pub async fn recover(&self) -> Result<(), Error> {
         let mut swept = HashSet::new();
         for open in self.repositories.values() {
-            if matches!(
-                open.gate.row().lock,
-                Lock::Frozen {
-                    reason: Freeze::StoreUnreachable,
-                    ..
-                }
-            ) {
-                continue;
-            }
             if let Err(e) = self.recover_one(open, &mut swept).await {
                 tracing::error!(repository = %open.name, cause = %e, "frozen: what the last run left open could not be brought to an end");
                 if !open.gate.is_frozen() {
@@ -56,6 +47,7 @@ impl Door {
         open: &Arc<OpenRepository>,
         swept: &mut HashSet<StoreName>,
     ) -> Result<(), Error> {
+        self.check_known(open).await?;
         self.resume_lock(open)
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?;
@@ -258,8 +250,7 @@ impl Door {
                     .map_err(|e| state_failed("list the uploads", &e))?,
             );
         }
-        let us = Cluster::new("snapgate");
-        let permit = lock::settle(&open.name, &us, open.gate.row().lock.epoch());
+        let permit = open.upkeep();
         let left = open
             .store
             .uploads()

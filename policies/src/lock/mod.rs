@@ -263,8 +263,15 @@ pub fn admit(lock: &Lock, request: Request<'_>) -> Verdict {
     }
 }
 
-/// Leave for the gateway to settle what was begun under epochs up to `epoch`: recovery, resolving of
-/// intents, removal of hidden uploads, reaping. `on_behalf` is the cluster whose operation it was.
+/// Leave for the gateway's own work, on nobody's behalf: anchors and incarnations, removal of hidden uploads,
+/// reading a store into the catalog, reaping, mirroring.
+#[must_use]
+pub fn upkeep(repository: &Repository, epoch: Epoch) -> Permit {
+    settle(repository, &Cluster::gateway(), epoch)
+}
+
+/// Leave for the gateway to settle what was begun under epochs up to `epoch`: resolving of intents,
+/// aborting of clients' uploads. `on_behalf` is the cluster whose operation it was.
 #[must_use]
 pub fn settle(repository: &Repository, on_behalf: &Cluster, epoch: Epoch) -> Permit {
     Permit {
