@@ -155,11 +155,8 @@ async fn open_door(
         let open = OpenRepository::new(name.clone(), &row, repository.clone(), store, keeps_time);
         repositories.push(Arc::new(open));
     }
-    Ok(Door::new(
-        plan.layout.clone(),
-        Arc::clone(state),
-        repositories,
-    ))
+    let door = Door::new(plan.layout.clone(), Arc::clone(state), repositories);
+    Ok(door.with_stores(stores.clone()))
 }
 
 /// Takes this start's number in every store whose repositories are beyond doubt, and watches for higher ones.
@@ -175,10 +172,7 @@ async fn watch_for_other_gateways(
             .filter(|open| open.plan.store == *name)
             .cloned()
             .collect();
-        if here.is_empty() {
-            continue;
-        }
-        if !here.iter().any(|open| open.gate.is_frozen()) {
+        if !here.is_empty() && !here.iter().any(|open| open.gate.is_frozen()) {
             match incarnation::begin(store.as_ref()).await {
                 Ok(ours) => here.iter().for_each(|open| open.stand_as(ours)),
                 Err(e) => {
@@ -190,8 +184,8 @@ async fn watch_for_other_gateways(
         }
         tasks.push(tokio::spawn(incarnation::watch(
             Arc::clone(door),
+            name.clone(),
             Arc::clone(store),
-            here,
         )));
     }
     tasks
@@ -199,8 +193,8 @@ async fn watch_for_other_gateways(
 
 fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {
     door.repositories()
-        .values()
-        .map(|open| tokio::spawn(reaper::run(Arc::clone(door), Arc::clone(open))))
+        .keys()
+        .map(|name| tokio::spawn(reaper::run(Arc::clone(door), name.clone())))
         .collect()
 }
 

@@ -123,9 +123,7 @@ pub async fn thaw(
 pub fn find(admin: &Admin, name: &str) -> Result<Arc<OpenRepository>, Problem> {
     admin
         .door
-        .repositories()
-        .get(&Repository::new(name))
-        .cloned()
+        .repository(&Repository::new(name))
         .ok_or_else(|| Problem::no_repository(name))
 }
 

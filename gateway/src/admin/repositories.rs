@@ -12,11 +12,11 @@ use crate::state::LockRow;
 use crate::telemetry::{clock, names};
 
 pub async fn all(Shared(admin): Shared<Admin>) -> Result<Json<Value>, Problem> {
-    let mut open: Vec<_> = admin.door.repositories().values().collect();
+    let mut open: Vec<_> = admin.door.repositories().values().cloned().collect();
     open.sort_by(|a, b| a.name.cmp(&b.name));
     let mut bodies = Vec::with_capacity(open.len());
     for repository in open {
-        bodies.push(body(&admin.door, repository).await?);
+        bodies.push(body(&admin.door, &repository).await?);
     }
     Ok(Json(Value::Array(bodies)))
 }
@@ -27,10 +27,9 @@ pub async fn one(
 ) -> Result<Json<Value>, Problem> {
     let open = admin
         .door
-        .repositories()
-        .get(&Repository::new(name.as_str()))
+        .repository(&Repository::new(name.as_str()))
         .ok_or_else(|| Problem::no_repository(&name))?;
-    Ok(Json(body(&admin.door, open).await?))
+    Ok(Json(body(&admin.door, &open).await?))
 }
 
 async fn body(door: &Door, open: &OpenRepository) -> Result<Value, Problem> {

@@ -1,6 +1,8 @@
 //! The door itself: which repository an address belongs to, and who may pass.
 //!
 //! Invariant: every operation resolves its address here, by the one [`Layout`], before anything else happens.
+//! A repository that moves to another store is swapped whole ([`Door::replace`]): an operation goes on with what it
+//! resolved, and ends by the fence of the store that it began on.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -8,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use parking_lot::Mutex;
-use policies::identity::{Bucket, Repository};
+use parking_lot::{Mutex, RwLock};
+use policies::identity::{Bucket, Repository, StoreName};
 use policies::key::{Class, Layout, ObjectKey, Place};
 use policies::lock::{self, Permit};
 
@@ -24,9 +26,34 @@ use crate::stores::Store;
 /// One per process, shared by all fronts.
 pub struct Door {
     pub(super) layout: Layout,
-    pub(super) repositories: HashMap<Repository, Arc<OpenRepository>>,
-    pub(super) buckets: BTreeMap<Bucket, Vec<Arc<OpenRepository>>>,
+    opened: RwLock<Opened>,
     pub(super) state: Arc<dyn State>,
+    /// Every store of the configuration that could be opened.
+    stores: HashMap<StoreName, Arc<dyn Store>>,
+}
+
+/// What is open now. Both maps are replaced whole, never changed.
+struct Opened {
+    repositories: Arc<HashMap<Repository, Arc<OpenRepository>>>,
+    buckets: Arc<BTreeMap<Bucket, Vec<Arc<OpenRepository>>>>,
+}
+
+impl Opened {
+    fn of(repositories: HashMap<Repository, Arc<OpenRepository>>) -> Self {
+        let mut buckets: BTreeMap<Bucket, Vec<Arc<OpenRepository>>> = BTreeMap::new();
+        let mut in_order: Vec<_> = repositories.values().collect();
+        in_order.sort_by(|a, b| a.name.cmp(&b.name));
+        for open in in_order {
+            buckets
+                .entry(open.plan.bucket.clone())
+                .or_default()
+                .push(Arc::clone(open));
+        }
+        Self {
+            repositories: Arc::new(repositories),
+            buckets: Arc::new(buckets),
+        }
+    }
 }
 
 /// A configured repository with its store and lock.
@@ -61,7 +88,7 @@ impl fmt::Debug for OpenRepository {
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Door")
-            .field("repositories", &self.repositories.keys())
+            .field("repositories", &self.repositories().keys())
             .finish_non_exhaustive()
     }
 }
@@ -79,28 +106,55 @@ impl Door {
         state: Arc<dyn State>,
         repositories: Vec<Arc<OpenRepository>>,
     ) -> Self {
-        let mut buckets: BTreeMap<Bucket, Vec<Arc<OpenRepository>>> = BTreeMap::new();
-        for open in &repositories {
-            buckets
-                .entry(open.plan.bucket.clone())
-                .or_default()
-                .push(Arc::clone(open));
-        }
         let repositories = repositories
             .into_iter()
             .map(|open| (open.name.clone(), open))
             .collect();
         Self {
             layout,
-            repositories,
-            buckets,
+            opened: RwLock::new(Opened::of(repositories)),
             state,
+            stores: HashMap::new(),
         }
     }
 
+    /// The stores that mirrors and promotions may use.
     #[must_use]
-    pub fn repositories(&self) -> &HashMap<Repository, Arc<OpenRepository>> {
-        &self.repositories
+    pub fn with_stores(mut self, stores: HashMap<StoreName, Arc<dyn Store>>) -> Self {
+        self.stores = stores;
+        self
+    }
+
+    /// None: the configuration has no such store, or it could not be opened.
+    #[allow(dead_code, reason = "promotions and mirrors are about to use it")]
+    #[must_use]
+    pub fn store(&self, name: &StoreName) -> Option<&Arc<dyn Store>> {
+        self.stores.get(name)
+    }
+
+    /// As they are now. A task that runs for long asks again each round: a promotion replaces them.
+    #[must_use]
+    pub fn repositories(&self) -> Arc<HashMap<Repository, Arc<OpenRepository>>> {
+        Arc::clone(&self.opened.read().repositories)
+    }
+
+    #[must_use]
+    pub fn repository(&self, name: &Repository) -> Option<Arc<OpenRepository>> {
+        self.opened.read().repositories.get(name).cloned()
+    }
+
+    /// From now on every operation that begins finds this one under its name. What is under way on the one before
+    /// keeps its store and lock, and is fenced by them.
+    #[allow(dead_code, reason = "promotions are about to use it")]
+    pub fn replace(&self, open: Arc<OpenRepository>) {
+        let mut opened = self.opened.write();
+        let mut repositories = (*opened.repositories).clone();
+        repositories.insert(open.name.clone(), open);
+        *opened = Opened::of(repositories);
+    }
+
+    pub(super) fn has_bucket(&self, bucket: &Bucket) -> bool {
+        self.opened.read().buckets.contains_key(bucket)
     }
 
     #[must_use]
@@ -112,7 +166,8 @@ impl Door {
     #[must_use]
     pub fn buckets(&self, caller: &Caller) -> Vec<Bucket> {
         let readable = |open: &&Arc<OpenRepository>| open.readable_by(caller);
-        self.buckets
+        let buckets = Arc::clone(&self.opened.read().buckets);
+        buckets
             .iter()
             .filter(|(_, all)| all.iter().find(readable).is_some())
             .map(|(bucket, _)| bucket.clone())
@@ -147,14 +202,8 @@ impl Door {
     pub(super) fn find(&self, at: &Address) -> Result<Found, Error> {
         match self.layout.locate(&at.bucket, &at.key) {
             Place::In { repository, class } => {
-                let open = self
-                    .repositories
-                    .get(&repository)
-                    .ok_or(Error::NoSuchBucket)?;
-                Ok(Found {
-                    open: Arc::clone(open),
-                    class,
-                })
+                let open = self.repository(&repository).ok_or(Error::NoSuchBucket)?;
+                Ok(Found { open, class })
             }
             Place::NestedRoot {
                 repository,
@@ -193,7 +242,8 @@ impl Door {
         caller: &Caller,
         bucket: &Bucket,
     ) -> Result<Vec<Arc<OpenRepository>>, Error> {
-        let all = self.buckets.get(bucket).ok_or(Error::NoSuchBucket)?;
+        let buckets = Arc::clone(&self.opened.read().buckets);
+        let all = buckets.get(bucket).ok_or(Error::NoSuchBucket)?;
         let readable: Vec<_> = all
             .iter()
             .filter(|open| open.readable_by(caller))

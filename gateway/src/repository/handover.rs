@@ -123,7 +123,7 @@ impl Door {
             .await
             .map_err(|e| store_failed("take a new number in the store", &e))?;
         for other in self
-            .repositories
+            .repositories()
             .values()
             .filter(|other| other.plan.store == open.plan.store)
         {

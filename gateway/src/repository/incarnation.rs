@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use policies::identity::{Epoch, Repository};
+use policies::identity::{Epoch, Repository, StoreName};
 use policies::key::RESERVED;
 use policies::lock::{self, Freeze};
 
@@ -79,11 +79,13 @@ pub async fn superseded(store: &dyn Store, ours: Incarnation) -> stores::Result<
 }
 
 /// Runs until the process ends: freezes the store's repositories when another gateway appears. Each repository
-/// looks by the number it stands with now; a recovery takes a new one.
-pub async fn watch(door: Arc<Door>, store: Arc<dyn Store>, repositories: Vec<Arc<OpenRepository>>) {
+/// looks by the number it stands with now; a recovery takes a new one, and a promotion brings a repository here.
+pub async fn watch(door: Arc<Door>, name: StoreName, store: Arc<dyn Store>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
-        for open in repositories.iter().filter(|open| !open.gate.is_frozen()) {
+        let repositories = door.repositories();
+        let here = |open: &&Arc<OpenRepository>| open.plan.store == name && !open.gate.is_frozen();
+        for open in repositories.values().filter(here) {
             let Some(ours) = *open.incarnation.lock() else {
                 continue;
             };

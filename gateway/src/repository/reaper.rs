@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use policies::identity::Repository;
 use policies::key::{ObjectKey, RESERVED};
 use policies::lock::{self, Lock, Permit};
 
@@ -29,14 +30,16 @@ pub(super) struct Held {
     pub identity: Identity,
 }
 
-/// Runs until the process ends: one task per repository.
-pub async fn run(door: Arc<Door>, open: Arc<OpenRepository>) {
+/// Runs until the process ends: one task per repository, whichever store it is in.
+pub async fn run(door: Arc<Door>, name: Repository) {
     let mut last = tokio::time::Instant::now();
-    open.reap.notify_one();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
-            () = open.reap.notified() => {}
+    let mut first = true;
+    while let Some(open) = door.repository(&name) {
+        if !std::mem::take(&mut first) {
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = open.reap.notified() => {}
+            }
         }
         let passed = last.elapsed();
         last = tokio::time::Instant::now();

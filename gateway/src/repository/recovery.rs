@@ -30,7 +30,7 @@ impl Door {
     /// their end, uploads that nothing refers to are removed. A repository whose store fails is frozen.
     pub async fn recover(&self) -> Result<(), Error> {
         let mut swept = HashSet::new();
-        for open in self.repositories.values() {
+        for open in self.repositories().values() {
             if let Err(e) = self.recover_one(open, &mut swept).await {
                 tracing::error!(repository = %open.name, cause = %e, "frozen: what the last run left open could not be brought to an end");
                 if !open.gate.is_frozen() {
@@ -239,7 +239,7 @@ impl Door {
     pub(super) async fn sweep_store_uploads(&self, open: &OpenRepository) -> Result<(), Error> {
         let mut known = HashSet::new();
         for other in self
-            .repositories
+            .repositories()
             .values()
             .filter(|other| other.plan.store == open.plan.store)
         {

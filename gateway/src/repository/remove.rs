@@ -34,7 +34,7 @@ impl Door {
         bucket: &Bucket,
         keys: Vec<ObjectKey>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
-        if !self.buckets.contains_key(bucket) {
+        if !self.has_bucket(bucket) {
             return Err(Error::NoSuchBucket);
         }
         let mut verdicts: Vec<Result<(), Error>> = Vec::with_capacity(keys.len());
