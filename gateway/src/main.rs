@@ -10,6 +10,11 @@ mod config;
 mod digest;
 mod frontend;
 mod keys;
+#[allow(
+    dead_code,
+    reason = "its user, the applier, comes with the next change"
+)]
+mod mirror;
 mod random;
 mod repository;
 mod serve;

@@ -8,3 +8,4 @@ pub mod guard;
 pub mod identity;
 pub mod key;
 pub mod lock;
+pub mod mirror_order;

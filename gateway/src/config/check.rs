@@ -12,6 +12,7 @@ use policies::lock::Mode;
 use super::settings::{self, LockMode, Settings};
 use super::{Error, Secret, Source, secret, units};
 use crate::frontend::limits::Limits;
+use crate::mirror::plan::MirrorsPlan;
 use crate::repository::plan::{Readers, RepositoryPlan};
 use crate::stores::s3;
 
@@ -27,6 +28,11 @@ pub struct Plan {
     pub keys: HashMap<String, (Cluster, Secret)>,
     pub stores: BTreeMap<StoreName, StorePlan>,
     pub repositories: BTreeMap<Repository, RepositoryPlan>,
+    #[allow(
+        dead_code,
+        reason = "its user, the applier, comes with the next change"
+    )]
+    pub mirrors: BTreeMap<Repository, MirrorsPlan>,
     pub layout: Layout,
 }
 
@@ -77,8 +83,15 @@ pub fn check(file: &Path, settings: Settings) -> Result<Plan, Error> {
         .map(|name| Cluster::new(name.as_str()))
         .collect();
     let stores = stores(file, &folder, settings.stores)?;
+    let mut mirrors = BTreeMap::new();
+    for (name, repository) in &settings.repositories {
+        let at = format!("repositories.{name}");
+        let plan = super::mirrors::check(file, &at, repository, &stores)?;
+        mirrors.insert(Repository::new(name.as_str()), plan);
+    }
     let repositories = repositories(file, settings.repositories, &clusters, &stores)?;
     apart_in_their_stores(file, &repositories)?;
+    super::mirrors::apart(file, &repositories, &mirrors)?;
     let layout = Layout::new(repositories.iter().map(|(name, r)| Configured {
         repository: name.clone(),
         bucket: r.bucket.clone(),
@@ -100,6 +113,7 @@ pub fn check(file: &Path, settings: Settings) -> Result<Plan, Error> {
         keys,
         stores,
         repositories,
+        mirrors,
         layout,
     })
 }
@@ -392,15 +406,6 @@ fn repository(
             format!("{at}.store"),
             format!("there is no store '{store}'"),
             format!("add [stores.{store}]"),
-        ));
-    }
-    if let Some(mirror) = repository.mirrors.first() {
-        let asked = (&mirror.store, &mirror.mode, &mirror.bandwidth);
-        return Err(Error::new(
-            file,
-            format!("{at}.mirrors"),
-            format!("mirrors are not built yet (asked for {asked:?})"),
-            "remove the setting",
         ));
     }
     let base_path = repository.base_path.trim_matches('/').to_owned();

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{AdminPlan, DEFAULT_RETENTION, Plan, S3Plan, StorePlan, StoreUrl};
 use super::{Error, Secret, Source, secret};
 use crate::frontend::limits::Limits;
+use crate::mirror::plan::{DEFAULT_JOURNAL_LIMIT, MirrorsPlan, TargetPlan};
 use crate::repository::plan::{Readers, RepositoryPlan};
 
 pub const BUCKET: &str = "snapshots";
@@ -52,6 +53,7 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
             .map_err(|e| made(&e))?;
     }
     let store = StoreName::new("local");
+    let mirror = StoreName::new("mirror");
     let repository = Repository::new(REPOSITORY);
     let bucket = Bucket::new(BUCKET);
     Ok(Plan {
@@ -76,13 +78,10 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
             .into_iter()
             .map(|(cluster, pair)| (pair.id, (Cluster::new(cluster), Secret::new(pair.secret))))
             .collect::<HashMap<_, _>>(),
-        stores: BTreeMap::from([(
-            store.clone(),
-            StorePlan {
-                url: StoreUrl::Directory(data.join("stores/local")),
-                single_gateway: false,
-            },
-        )]),
+        stores: BTreeMap::from([
+            (store.clone(), directory(data, "local")),
+            (mirror.clone(), directory(data, "mirror")),
+        ]),
         layout: Layout::new([Configured {
             repository: repository.clone(),
             bucket: bucket.clone(),
@@ -96,6 +95,13 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
                 "report this as a defect",
             )
         })?,
+        mirrors: BTreeMap::from([(
+            repository.clone(),
+            MirrorsPlan {
+                targets: vec![TargetPlan::onto(mirror)],
+                journal_limit: DEFAULT_JOURNAL_LIMIT,
+            },
+        )]),
         repositories: BTreeMap::from([(
             repository,
             RepositoryPlan {
@@ -160,6 +166,13 @@ Register repository '{REPOSITORY}' from Elasticsearch or OpenSearch as {cluster}
 "#,
         secret = secret.expose(),
     )
+}
+
+fn directory(data: &Path, name: &str) -> StorePlan {
+    StorePlan {
+        url: StoreUrl::Directory(data.join("stores").join(name)),
+        single_gateway: false,
+    }
 }
 
 fn loopback(port: u16) -> SocketAddr {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 pub mod check;
 pub mod embedded;
+mod mirrors;
 pub mod secret;
 pub mod settings;
 pub mod units;

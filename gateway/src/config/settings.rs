@@ -134,6 +134,8 @@ pub struct Repository {
     pub delete_retention: Option<String>,
     #[serde(default)]
     pub mirrors: Vec<Mirror>,
+    /// Entries of the journal that are kept for mirrors that are behind.
+    pub journal_limit: Option<u64>,
 }
 
 fn everyone() -> Vec<String> {
@@ -152,6 +154,26 @@ pub enum LockMode {
 #[serde(deny_unknown_fields)]
 pub struct Mirror {
     pub store: String,
-    pub mode: Option<String>,
+    #[serde(default)]
+    pub mode: MirrorMode,
     pub bandwidth: Option<String>,
+    /// What the scrub may read on each side; `0` turns it off.
+    pub scrub: Option<String>,
+    pub alarms: Option<MirrorAlarms>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MirrorMode {
+    #[default]
+    Async,
+    Barrier,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MirrorAlarms {
+    pub lag: Option<String>,
+    pub operations: Option<u64>,
+    pub failed_percent: Option<f64>,
 }

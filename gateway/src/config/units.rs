@@ -1,4 +1,4 @@
-//! `7d`, `12h`, `30m`, `45s`, `500ms`: durations as people write them.
+//! `7d`, `12h`, `30m`, `45s`, `500ms`, `200MB/s`: durations and rates as people write them.
 
 use std::time::Duration;
 
@@ -31,9 +31,51 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("'{text}' is too long"))
 }
 
+/// Bytes per second.
+pub fn rate(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    if text == "0" {
+        return Ok(0);
+    }
+    let no_rate = || format!("'{text}' is not a rate");
+    let amount = text.strip_suffix("/s").ok_or_else(no_rate)?;
+    let split = amount
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(amount.len());
+    let (number, unit) = amount.split_at(split);
+    let number: u64 = number.parse().map_err(|_| no_rate())?;
+    let factor: u64 = match unit.trim() {
+        "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _other => {
+            return Err(format!(
+                "'{text}' has no unit of B/s, kB/s, MB/s, GB/s, KiB/s, MiB/s or GiB/s"
+            ));
+        }
+    };
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| format!("'{text}' is too much"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_have_a_number_and_a_unit() {
+        assert_eq!(rate("200MB/s"), Ok(200_000_000));
+        assert_eq!(rate("3 MiB/s"), Ok(3 << 20));
+        assert_eq!(rate("0"), Ok(0));
+        for wrong in ["", "5", "MB/s", "5MB", "-1MB/s", "5Mb/s", "99999999999GB/s"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_have_a_number_and_a_unit() {

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
-use super::{Caller, Door, incarnation, own, unavailable};
+use super::{Caller, Door, incarnation, unavailable};
 use crate::state::{AuditEntry, LockRow, NewLock, UploadQuery, WriteError};
-use crate::stores;
+use crate::stores::{self, own};
 use crate::telemetry::clock;
 
 /// Owners of open intents get the time that held-up clients wait.

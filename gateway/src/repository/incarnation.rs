@@ -11,9 +11,9 @@ use policies::identity::{Epoch, Repository, StoreName};
 use policies::key::RESERVED;
 use policies::lock::{self, Freeze};
 
+use super::Door;
 use super::door::OpenRepository;
-use super::{Door, own};
-use crate::stores::{self, Store};
+use crate::stores::{self, Store, own};
 
 /// How often a gateway looks for another one.
 pub const INTERVAL: Duration = Duration::from_secs(5);

@@ -17,7 +17,6 @@ pub mod incarnation;
 mod ingest;
 mod list;
 mod multipart;
-mod own;
 pub mod plan;
 mod read;
 pub mod reaper;

@@ -72,7 +72,7 @@ impl Door {
     /// say nothing within one epoch), or somebody wrote past the gateway.
     async fn root_behind_us(&self, open: &OpenRepository) -> Result<Option<String>, Error> {
         let base = open.plan.prefix();
-        let listed = super::own::names(open.store.as_ref(), &format!("{base}index-"))
+        let listed = crate::stores::own::names(open.store.as_ref(), &format!("{base}index-"))
             .await
             .map_err(|e| store_failed("list its roots", &e))?;
         let generation = |key: &ObjectKey| match Class::parse(key.as_str().strip_prefix(&base)?) {

@@ -17,6 +17,11 @@ use policies::lock::{Lock, Permit};
 
 use crate::stores::{Identity, StoredPart, UploadId};
 
+#[allow(
+    dead_code,
+    reason = "its user, the applier, comes with the next change"
+)]
+pub mod mirrors;
 pub mod sqlite;
 mod stored;
 
@@ -29,7 +34,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub type Millis = i64;
 
 #[async_trait]
-pub trait State: fmt::Debug + Send + Sync + 'static {
+pub trait State: mirrors::Mirrors + fmt::Debug + Send + Sync + 'static {
     /// Finds or makes the rows of a configured repository. Moving a repository to another bucket, base
     /// path or store under the same name is refused ([`Error::Mismatch`]).
     async fn open_repository(&self, identity: &RepositoryIdentity) -> Result<RepositoryRow>;
@@ -98,7 +103,8 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
 
     // --- tombstones
 
-    /// Hidden objects whose retention has passed at `uptime_ms`, oldest first.
+    /// Hidden objects whose retention has passed at `uptime_ms` and whose removal every mirror has passed,
+    /// oldest first.
     async fn reapable(
         &self,
         repository: RepositoryId,

@@ -17,6 +17,7 @@ use policies::lock::Permit;
 
 pub mod directory;
 pub mod metrics;
+pub mod own;
 pub mod s3;
 pub mod unreachable;
 

@@ -17,6 +17,7 @@ pub mod catalog;
 pub mod intents;
 pub mod listing;
 pub mod lock;
+pub mod mirrors;
 pub mod model;
 pub mod retention;
 pub mod uploads;
@@ -71,6 +72,12 @@ macro_rules! conformance {
             listing: other_repositories_objects_are_not_seen,
             listing: a_common_prefix_needs_an_object_that_may_be_seen,
             listing: a_page_of_nothing_is_empty_and_not_truncated,
+            mirrors: a_mirror_is_found_again_as_it_was_left,
+            mirrors: a_position_moves_on_and_never_while_a_reconciliation_is_recorded,
+            mirrors: a_backlog_is_exact,
+            mirrors: nothing_is_reaped_that_a_mirror_still_needs,
+            mirrors: the_journal_is_cut_only_after_those_behind_were_told_to_reconcile,
+            mirrors: a_healed_object_has_its_new_identity_and_nothing_else_changed,
             model: pages_of_any_bucket_are_those_of_a_sorted_map,
             model: pages_of_objects_never_repeat_or_miss_one,
         }

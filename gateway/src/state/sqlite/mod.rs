@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use policies::identity::StoreName;
 use policies::key::ObjectKey;
 use policies::lock::Permit;
 use rusqlite::Connection;
@@ -21,6 +22,11 @@ mod intents;
 mod listing;
 mod lock;
 mod memory;
+#[allow(
+    dead_code,
+    reason = "its user, the applier, comes with the next change"
+)]
+mod mirrors;
 mod open;
 mod rows;
 mod schema;
@@ -33,11 +39,12 @@ mod tests;
 
 pub use open::OpenError;
 
+use super::mirrors::{Backlog, MirrorChange, MirrorRow, Mirrors, NewMirror};
 use super::{
     Answer, AnswerKey, AuditEntry, AuditRecord, BucketId, Error, Intent, IntentId, JournalEntry,
-    ListQuery, Listing, LockRow, Lookup, MultipartUpload, NewIntent, NewLock, NewUpload, Object,
-    PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow, Result,
-    State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
+    ListQuery, Listing, LockRow, Lookup, Millis, MultipartUpload, NewIntent, NewLock, NewUpload,
+    Object, PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow,
+    Result, State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
 };
 use crate::stores::{Identity, UploadId};
 use lock::Leave;
@@ -278,6 +285,79 @@ impl State for Database {
 
     async fn answer(&self, key: &AnswerKey) -> Result<Option<Answer>> {
         self.read(|db| answers::find(db, key))
+    }
+}
+
+#[async_trait]
+impl Mirrors for Database {
+    async fn open_mirror(&self, mirror: NewMirror) -> Result<MirrorRow> {
+        self.writer
+            .write(move |tx| mirrors::open(tx, &mirror))
+            .await
+            .map_err(unrefusable)
+    }
+
+    async fn keep_mirrors(&self, repository: RepositoryId, stores: &[StoreName]) -> Result<()> {
+        let stores = stores.to_vec();
+        self.writer
+            .write(move |tx| mirrors::keep(tx, repository, &stores))
+            .await
+            .map_err(unrefusable)
+    }
+
+    async fn mirrors(&self, repository: RepositoryId) -> Result<Vec<MirrorRow>> {
+        self.read(|db| mirrors::all(db, repository))
+    }
+
+    async fn mirror(
+        &self,
+        repository: RepositoryId,
+        store: &StoreName,
+    ) -> Result<Option<MirrorRow>> {
+        self.read(|db| mirrors::one(db, repository, store))
+    }
+
+    async fn change_mirror(
+        &self,
+        repository: RepositoryId,
+        store: &StoreName,
+        changes: Vec<MirrorChange>,
+    ) -> Result<Option<MirrorRow>> {
+        let store = store.clone();
+        self.writer
+            .write(move |tx| mirrors::change(tx, repository, &store, changes))
+            .await
+            .map_err(unrefusable)
+    }
+
+    async fn backlog(&self, repository: RepositoryId, after: u64) -> Result<Backlog> {
+        self.read(|db| mirrors::backlog(db, repository, after))
+    }
+
+    async fn bound_journal(
+        &self,
+        repository: RepositoryId,
+        keep: u64,
+        now_ms: Millis,
+    ) -> Result<bool> {
+        self.writer
+            .write(move |tx| mirrors::bound_journal(tx, repository, keep, now_ms))
+            .await
+            .map_err(unrefusable)
+    }
+
+    async fn healed(
+        &self,
+        permit: &Permit,
+        bucket: BucketId,
+        key: &ObjectKey,
+        sequence: u64,
+        identity: Identity,
+    ) -> Result<bool, WriteError> {
+        let (leave, key) = (Leave::from(permit), key.clone());
+        self.writer
+            .write(move |tx| mirrors::healed(tx, &leave, bucket, &key, sequence, &identity))
+            .await
     }
 }
 

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::open::OpenError;
 
-const MIGRATIONS: &[&str] = &[INITIAL];
+const MIGRATIONS: &[&str] = &[INITIAL, MIRRORS];
 
 /// The version that this program writes.
 pub(super) const CURRENT: usize = MIGRATIONS.len();
@@ -33,6 +33,25 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), OpenError> {
     }
     Ok(())
 }
+
+const MIRRORS: &str = "
+-- `resync` and `stalled` are JSON, NULL for none.
+CREATE TABLE mirrors (
+    repository INTEGER NOT NULL REFERENCES repositories,
+    store TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    handover TEXT NOT NULL,
+    applied INTEGER NOT NULL,
+    paused INTEGER NOT NULL,
+    resync TEXT,
+    stalled TEXT,
+    failed INTEGER NOT NULL,
+    transferred INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (repository, store)
+) STRICT, WITHOUT ROWID;
+";
 
 const INITIAL: &str = "
 CREATE TABLE meta (

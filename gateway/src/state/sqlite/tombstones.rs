@@ -4,6 +4,7 @@ use policies::key::ObjectKey;
 use rusqlite::{Connection, Params, params};
 
 use super::lock::{self, Leave};
+use super::memory::UNJOURNALLED;
 use super::rows::{Etag, count, int, key, object, object_columns};
 use super::writer::{Fault, Tx};
 use super::{answers, uploads};
@@ -38,6 +39,7 @@ pub(super) fn write(
         .map(|_| ())
 }
 
+/// What is not journalled is no mirror's concern.
 pub(super) fn reapable(
     db: &Connection,
     repository: RepositoryId,
@@ -49,9 +51,16 @@ pub(super) fn reapable(
         concat!(
             "SELECT id, location, removed, due_ms, ",
             object_columns!(),
-            " FROM tombstones WHERE repository = ?1 AND due_ms <= ?2 ORDER BY due_ms, id LIMIT ?3"
+            " FROM tombstones WHERE repository = ?1 AND due_ms <= ?2
+              AND (removed > ?4 OR removed <= coalesce((SELECT min(applied) FROM mirrors WHERE repository = ?1), ?4))
+              ORDER BY due_ms, id LIMIT ?3"
         ),
-        [repository.0, int(uptime_ms), int(limit as u64)],
+        [
+            repository.0,
+            int(uptime_ms),
+            int(limit as u64),
+            int(UNJOURNALLED),
+        ],
     )
 }
 

@@ -7,24 +7,25 @@ use futures::TryStreamExt;
 use policies::key::ObjectKey;
 use policies::lock::Permit;
 
-use crate::stores::{self, Plan, Publish, Store};
+use super::{Plan, Publish, Store};
+use crate::stores;
 
 /// Larger ones are not ours.
 const LARGEST: u64 = 64 << 10;
 /// More than this many are not looked at: there is one per hand-over, or per start.
 const MOST: usize = 100_000;
 
-pub(super) struct Own {
+pub struct Own {
     pub name: ObjectKey,
     pub bytes: Vec<u8>,
 }
 
-pub(super) fn key(name: &str) -> stores::Result<ObjectKey> {
+pub fn key(name: &str) -> stores::Result<ObjectKey> {
     ObjectKey::parse(name).map_err(|e| stores::Error::Failed(e.to_string().into()))
 }
 
 /// [`stores::Error::Exists`] = somebody made it before.
-pub(super) async fn create(
+pub async fn create(
     store: &dyn Store,
     permit: &Permit,
     name: &str,
@@ -40,7 +41,7 @@ pub(super) async fn create(
 }
 
 /// None = surely absent.
-pub(super) async fn read(store: &dyn Store, name: &ObjectKey) -> stores::Result<Option<Vec<u8>>> {
+pub async fn read(store: &dyn Store, name: &ObjectKey) -> stores::Result<Option<Vec<u8>>> {
     let Some(mut content) = store.read(name, None, None).await? else {
         return Ok(None);
     };
@@ -57,13 +58,13 @@ pub(super) async fn read(store: &dyn Store, name: &ObjectKey) -> stores::Result<
 }
 
 /// Names below a prefix, in order.
-pub(super) async fn names(store: &dyn Store, prefix: &str) -> stores::Result<Vec<ObjectKey>> {
+pub async fn names(store: &dyn Store, prefix: &str) -> stores::Result<Vec<ObjectKey>> {
     let listed = store.list(prefix, None, MOST).await?;
     Ok(listed.into_iter().map(|l| l.name).collect())
 }
 
 /// All objects below a prefix with their bytes, in the order of their names.
-pub(super) async fn all(store: &dyn Store, prefix: &str) -> stores::Result<Vec<Own>> {
+pub async fn all(store: &dyn Store, prefix: &str) -> stores::Result<Vec<Own>> {
     let mut found = Vec::new();
     for name in names(store, prefix).await? {
         if let Some(bytes) = read(store, &name).await? {

@@ -1,0 +1,173 @@
+//! The durable side of mirrors: how far each has applied the journal, what it waits for, what was counted.
+//!
+//! Invariants: a mirror's position never runs ahead of what its target confirmed (only its applier moves it) and
+//! never moves while a reconciliation is recorded; the journal is shortened only after every mirror that still
+//! needed the removed part was told to reconcile, in the same transaction.
+
+use async_trait::async_trait;
+use policies::identity::{Epoch, Handover, StoreName};
+use policies::key::ObjectKey;
+use policies::lock::Permit;
+use policies::mirror_order::Mode;
+use serde::{Deserialize, Serialize};
+
+use super::{BucketId, Millis, RepositoryId, Result, WriteError};
+use crate::stores::Identity;
+
+#[async_trait]
+pub trait Mirrors {
+    /// Finds or makes the row of a configured mirror. A new one begins with a reconciliation; nothing needs
+    /// to be copied twice, so that costs little where both sides are empty.
+    async fn open_mirror(&self, mirror: NewMirror) -> Result<MirrorRow>;
+    /// Forgets the mirrors of a repository that are not configured any more.
+    async fn keep_mirrors(&self, repository: RepositoryId, stores: &[StoreName]) -> Result<()>;
+    async fn mirrors(&self, repository: RepositoryId) -> Result<Vec<MirrorRow>>;
+    async fn mirror(
+        &self,
+        repository: RepositoryId,
+        store: &StoreName,
+    ) -> Result<Option<MirrorRow>>;
+    /// Applies the changes in order, in one transaction; the row as it is then. None: there is no such mirror.
+    async fn change_mirror(
+        &self,
+        repository: RepositoryId,
+        store: &StoreName,
+        changes: Vec<MirrorChange>,
+    ) -> Result<Option<MirrorRow>>;
+    /// What the journal holds above a position.
+    async fn backlog(&self, repository: RepositoryId, after: u64) -> Result<Backlog>;
+    /// Keeps the newest `keep` entries of the journal (and for a while some more: at most a few thousand rows
+    /// go per call). Mirrors that still needed an older one are told to reconcile. True = there is more to cut.
+    async fn bound_journal(
+        &self,
+        repository: RepositoryId,
+        keep: u64,
+        now_ms: Millis,
+    ) -> Result<bool>;
+    /// The bytes of an object were written anew with the same content: the store names them otherwise now.
+    /// False = the row is not that of `sequence` any more.
+    async fn healed(
+        &self,
+        permit: &Permit,
+        bucket: BucketId,
+        key: &ObjectKey,
+        sequence: u64,
+        identity: Identity,
+    ) -> Result<bool, WriteError>;
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewMirror {
+    pub repository: RepositoryId,
+    pub store: StoreName,
+    pub mode: Mode,
+    /// Kept in the target's anchor, so that an anchor found after a crash tells whose it is.
+    pub handover: Handover,
+    pub now_ms: Millis,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MirrorRow {
+    pub repository: RepositoryId,
+    pub store: StoreName,
+    pub mode: Mode,
+    /// The epoch under which the target is written; 0 = none was taken yet.
+    pub epoch: Epoch,
+    pub handover: Handover,
+    /// Every entry of the journal up to this one is on the target.
+    pub applied: u64,
+    pub paused: bool,
+    pub resync: Option<Resync>,
+    pub stalled: Option<Stalled>,
+    /// Transfers that failed and were tried again.
+    pub failed: u64,
+    /// Objects that were copied, and their bytes.
+    pub transferred: u64,
+    pub bytes: u64,
+}
+
+/// Why a mirror does not go on: an entry that can neither be applied nor skipped, or a target that is not its
+/// own any more (then there is no key).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stalled {
+    pub key: Option<String>,
+    pub reason: String,
+    pub since_ms: Millis,
+}
+
+/// A reconciliation under way: until it is done nothing of the journal is applied.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Resync {
+    pub reason: String,
+    pub since_ms: Millis,
+    pub phase: Phase,
+    /// Objects looked at, of about so many.
+    pub done: u64,
+    pub total: u64,
+    /// Roots that the target has and the source does not know are kept aside instead of stopping it.
+    #[serde(default)]
+    pub aside: bool,
+}
+
+/// Where a reconciliation is. It begins at a position of the journal, which is the mirror's `applied`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// Objects of the catalog that the target lacks are copied, in the order of keys.
+    Copy { after: Option<String> },
+    /// What changed meanwhile is copied: journal entries up to `position` are seen to.
+    Follow { position: u64 },
+    /// Everything as of `upto` is there but its root and pointer.
+    Root { upto: u64 },
+    /// What the catalog did not show as of `upto` is removed, in the order of keys.
+    Remove { upto: u64, after: Option<String> },
+}
+
+impl Resync {
+    #[must_use]
+    pub fn begin(reason: impl Into<String>, now_ms: Millis) -> Self {
+        Self {
+            reason: reason.into(),
+            since_ms: now_ms,
+            phase: Phase::Copy { after: None },
+            done: 0,
+            total: 0,
+            aside: false,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MirrorChange {
+    /// Without effect while a reconciliation is recorded; never goes back.
+    Applied(u64),
+    Counted {
+        transferred: u64,
+        bytes: u64,
+        failed: u64,
+    },
+    Paused(bool),
+    Mode(Mode),
+    Stalled(Option<Stalled>),
+    Epoch(Epoch),
+    /// From here on the target is reconciled; `applied` becomes the newest sequence.
+    BeginResync(Resync),
+    /// Progress of a reconciliation; without effect if none is recorded or another one was begun.
+    Resync(Resync),
+    /// The reconciliation is done: the target is as the source was at this sequence.
+    Resynced {
+        since_ms: Millis,
+        upto: u64,
+    },
+}
+
+/// What of the journal lies above a position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backlog {
+    /// The newest sequence of the journal.
+    pub source: u64,
+    pub operations: u64,
+    pub bytes: u64,
+    /// When the oldest of them was committed.
+    pub oldest_ms: Option<Millis>,
+}
