@@ -22,6 +22,7 @@ mod state;
 mod stores;
 mod telemetry;
 mod tls;
+mod watch;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();

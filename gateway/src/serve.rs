@@ -17,7 +17,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded, secret};
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
-use crate::repository::{Door, OpenRepository, incarnation, reaper};
+use crate::repository::{Door, OpenRepository, incarnation, reaper, sweep};
 use crate::state::sqlite::Database;
 use crate::state::{AuditEntry, RepositoryIdentity, State};
 use crate::stores::directory::Directory;
@@ -42,10 +42,12 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
 
     let stop = CancellationToken::new();
     let reapers = spawn_reapers(&door);
+    let sweepers = spawn_sweepers(&door, &plan, &stores);
     let keys = Arc::new(Keys::new(plan.keys.clone()));
     let credentials: Arc<dyn Credentials> = keys.clone();
     let frontend = Frontend::new(Arc::clone(&door), front_settings(&plan)?, credentials);
     let admin = Admin::new(Arc::clone(&door), metrics, &plan.admin)?;
+    admin.resume().await;
     announce(&plan, s3_address, admin_address);
     let serving = tokio::spawn(frontend.serve(s3, stop.clone().cancelled_owned()));
     let administering = tokio::spawn(admin::serve(admin, admin_listener, stop.clone()));
@@ -54,7 +56,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     stop.cancel();
     serving.await??;
     administering.await?;
-    for task in reapers.into_iter().chain(watchers) {
+    for task in reapers.into_iter().chain(watchers).chain(sweepers) {
         task.abort();
     }
     Ok(())
@@ -196,6 +198,22 @@ fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {
         .keys()
         .map(|name| tokio::spawn(reaper::run(Arc::clone(door), name.clone())))
         .collect()
+}
+
+fn spawn_sweepers(
+    door: &Arc<Door>,
+    plan: &Plan,
+    stores: &HashMap<StoreName, Arc<dyn Store>>,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let mut tasks = vec![tokio::spawn(sweep::watch_roots(Arc::clone(door)))];
+    for (name, store) in stores {
+        let pace = plan.stores.get(name).and_then(|store| store.sweep);
+        if let Some(pace) = pace {
+            let (door, name, store) = (Arc::clone(door), name.clone(), Arc::clone(store));
+            tasks.push(tokio::spawn(sweep::run(door, name, store, pace)));
+        }
+    }
+    tasks
 }
 
 /// Where things are, for people on standard output.

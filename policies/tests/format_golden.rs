@@ -7,6 +7,7 @@ mod repositories;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use policies::format::digest::{self, kept};
 use policies::format::footer::LuceneFooter;
 use policies::format::frame::{self, Limits, Packing};
 use policies::format::smile;
@@ -162,5 +163,31 @@ fn the_cluster_and_we_count_the_same_objects_and_snapshots() {
             assert_eq!(found, uuids, "{}", fixture.name);
         }
         assert_eq!(root.unknown_fields, [""; 0], "{}", fixture.name);
+    }
+}
+
+#[test]
+fn every_digest_of_every_fixture_is_kept_without_loss_and_smaller_than_its_object() {
+    for fixture in repositories::all() {
+        for (key, bytes) in &fixture.objects {
+            let class = repositories::class_of(fixture.base_path, key);
+            let Some(Ok(digest)) = digest::read(&class, bytes, Limits::default()) else {
+                continue;
+            };
+            let kept = kept::encode(&digest);
+            assert_eq!(
+                kept::decode(&kept).as_ref(),
+                Some(&*digest),
+                "{}: {key}",
+                fixture.name
+            );
+            assert!(
+                kept.len() <= bytes.len(),
+                "{}: {key}: {} of {}",
+                fixture.name,
+                kept.len(),
+                bytes.len()
+            );
+        }
     }
 }

@@ -291,3 +291,23 @@ fn a_repository_beside_or_properly_inside_another_is_allowed() {
         Err(InvalidLayout::NotAKey { .. })
     ));
 }
+
+#[test]
+fn a_key_with_a_slash_too_many_is_told_to_be_a_twin_of_its_repository() {
+    let configured = Configured {
+        repository: Repository::new("prod"),
+        bucket: Bucket::new("backups"),
+        base_path: "es/prod".into(),
+    };
+    let layout = Layout::new([configured]).unwrap();
+    let twin = |key: &str| {
+        let key = ObjectKey::parse(key).unwrap();
+        let found = layout.twin(&Bucket::new("backups"), &key);
+        found.map(|(repository, prefix)| format!("{repository} {prefix}"))
+    };
+    assert_eq!(twin("es/prod/index-1"), None);
+    assert_eq!(twin("es/prod//index-1").as_deref(), Some("prod es/prod//"));
+    assert_eq!(twin("/es/prod/index-1").as_deref(), Some("prod /"));
+    assert_eq!(twin("es//prod/index-1").as_deref(), Some("prod es//"));
+    assert_eq!(twin("elsewhere//index-1"), None, "of no repository");
+}

@@ -155,11 +155,3 @@ async fn act(
     body["steps"] = json!(steps);
     Ok(Json(body))
 }
-
-pub async fn adopt(
-    Shared(admin): Shared<Admin>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    let open = find(&admin, &name)?;
-    act(&admin, &open, Ask::Adopt, None).await
-}

@@ -20,14 +20,17 @@ use crate::config::Secret;
 use crate::config::check::AdminPlan;
 use crate::repository::Door;
 
+mod adopt;
 mod audit;
 mod contents;
+mod events;
 mod jobs;
 mod journal;
 mod listener;
 mod lock;
 pub mod problem;
 mod repositories;
+mod warnings;
 
 use problem::Problem;
 
@@ -41,6 +44,8 @@ pub struct Admin {
     tls: Option<Arc<rustls::ServerConfig>>,
     /// On a loopback address `/metrics` needs no token: it holds no key, snapshot name or secret.
     open_metrics: bool,
+    /// Ends what would otherwise never end: streams of events.
+    stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Admin {
@@ -62,14 +67,21 @@ impl Admin {
             .as_ref()
             .map(|tls| crate::tls::server(tls, plan.client_ca.as_deref()))
             .transpose()?;
+        let jobs = jobs::Jobs::new(Arc::clone(door.watch()));
         Ok(Self {
             door,
             metrics,
-            jobs: Arc::default(),
+            jobs: Arc::new(jobs),
             token: Arc::new(plan.token.clone()),
             tls,
             open_metrics: plan.listen.ip().is_loopback(),
+            stop: CancellationToken::new(),
         })
+    }
+
+    /// Carries on what a restart cut short: adoptions. Everything else that was under way is asked for again.
+    pub async fn resume(&self) {
+        adopt::resume(self).await;
     }
 
     fn router(self) -> Router {
@@ -81,7 +93,7 @@ impl Admin {
             .route("/v1/repositories/{repo}/unlock", post(lock::unlock))
             .route("/v1/repositories/{repo}/freeze", post(lock::freeze))
             .route("/v1/repositories/{repo}/thaw", post(lock::thaw))
-            .route("/v1/repositories/{repo}/adopt", post(lock::adopt))
+            .route("/v1/repositories/{repo}/adopt", post(adopt::begin))
             .route(
                 "/v1/repositories/{repo}/snapshots",
                 get(contents::snapshots),
@@ -89,6 +101,12 @@ impl Admin {
             .route("/v1/repositories/{repo}/explain", get(contents::explain))
             .route("/v1/repositories/{repo}/verify", post(contents::verify))
             .route("/v1/repositories/{repo}/journal", get(journal::tail))
+            .route("/v1/repositories/{repo}/warnings", get(warnings::all))
+            .route(
+                "/v1/repositories/{repo}/warnings/acknowledge",
+                post(warnings::acknowledge),
+            )
+            .route("/v1/events", get(events::stream))
             .route("/v1/jobs/{id}", get(jobs::one))
             .route("/v1/audit", get(audit::tail))
             .route("/v1/audit/verify", get(audit::verify))
@@ -106,7 +124,8 @@ impl Admin {
 }
 
 /// Serves until told to stop.
-pub async fn serve(admin: Admin, listener: TcpListener, stop: CancellationToken) {
+pub async fn serve(mut admin: Admin, listener: TcpListener, stop: CancellationToken) {
+    admin.stop = stop.clone();
     let tls = admin.tls.clone();
     listener::serve(admin.router(), tls, listener, stop).await;
 }
@@ -135,6 +154,7 @@ async fn authorise(Shared(admin): Shared<Admin>, request: Request, next: Next) -
 
 async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     repositories::record(&admin.door).await;
+    warnings::record(&admin.door).await;
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
         admin.metrics.render(),

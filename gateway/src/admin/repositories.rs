@@ -42,6 +42,7 @@ async fn body(door: &Door, open: &OpenRepository) -> Result<Value, Problem> {
         .newest_root(open)
         .await
         .map_err(|e| Problem::failed(&e))?;
+    let warnings = super::warnings::open_warnings(door, open).await?;
     Ok(json!({
         "name": open.name.as_str(),
         "bucket": open.plan.bucket.as_str(),
@@ -56,6 +57,7 @@ async fn body(door: &Door, open: &OpenRepository) -> Result<Value, Problem> {
         "bytes": usage.bytes,
         "sequence": usage.sequence,
         "mirrors": [],
+        "warnings": warnings.iter().filter(|row| row.acknowledged_ms.is_none()).map(super::warnings::body).collect::<Vec<_>>(),
     }))
 }
 
@@ -116,6 +118,6 @@ pub async fn record(door: &Door) {
     clippy::cast_precision_loss,
     reason = "a gauge is a float by its format"
 )]
-fn as_f64(value: u64) -> f64 {
+pub fn as_f64(value: u64) -> f64 {
     value as f64
 }

@@ -78,7 +78,24 @@ impl Client {
         self.call(Method::POST, path, body.to_string().into()).await
     }
 
-    async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
+    /// A body that comes bit by bit; only the wait for its head is bounded.
+    pub async fn open(&self, path: &str) -> Result<hyper::body::Incoming, Failure> {
+        let answer = self.ask(Method::GET, path, Bytes::new()).await?;
+        if answer.status().is_success() {
+            return Ok(answer.into_body());
+        }
+        Err(Failure::Refused(format!(
+            "the gateway answered {}",
+            answer.status()
+        )))
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<http::Response<hyper::body::Incoming>, Failure> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
@@ -92,10 +109,17 @@ impl Client {
         let unreachable = |e: &dyn std::fmt::Display| {
             Failure::Unreachable(format!("the gateway does not answer at {}: {e}", self.base))
         };
-        let answer = tokio::time::timeout(TIMEOUT, self.http.request(request))
+        tokio::time::timeout(TIMEOUT, self.http.request(request))
             .await
             .map_err(|e| unreachable(&e))?
-            .map_err(|e| unreachable(&e))?;
+            .map_err(|e| unreachable(&e))
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
+        let answer = self.ask(method, path, body).await?;
+        let unreachable = |e: &dyn std::fmt::Display| {
+            Failure::Unreachable(format!("the gateway does not answer at {}: {e}", self.base))
+        };
         let status = answer.status();
         let body = answer
             .into_body()

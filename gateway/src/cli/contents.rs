@@ -100,12 +100,24 @@ pub async fn verify(
 }
 
 /// Shows progress on a terminal until the job ends; its result.
-async fn wait(client: &Client, id: &str) -> Result<Value, Failure> {
+pub(super) async fn wait(client: &Client, id: &str) -> Result<Value, Failure> {
     let bar = indicatif::ProgressBar::new(0);
     loop {
         let job = client.get(&format!("/v1/jobs/{}", segment(id))).await?;
-        bar.set_length(job["progress"]["total"].as_u64().unwrap_or(0));
-        bar.set_position(job["progress"]["done"].as_u64().unwrap_or(0));
+        let done = job["progress"]["done"].as_u64().unwrap_or(0);
+        match job["progress"]["total"].as_u64() {
+            Some(0) | None => {
+                bar.set_style(indicatif::ProgressStyle::default_spinner());
+                let bytes = job["progress"]["bytes"].as_u64().unwrap_or(0);
+                bar.set_message(format!("{done} objects, {bytes} bytes"));
+                bar.tick();
+            }
+            Some(total) => {
+                bar.set_style(indicatif::ProgressStyle::default_bar());
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+        }
         match job["state"].as_str() {
             Some("done") => {
                 bar.finish_and_clear();

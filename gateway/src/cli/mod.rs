@@ -9,10 +9,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Lookup};
 use crate::telemetry::clock;
 
+mod adopt;
 mod client;
 mod config_check;
 mod contents;
 mod show;
+mod warnings;
 
 use client::{Client, Failure};
 
@@ -100,7 +102,12 @@ pub enum Command {
         recover: bool,
     },
     /// Scan a store that already holds a repository, then open it
-    Adopt { repository: String },
+    Adopt {
+        repository: String,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// What is in a repository, as the gateway reads it
     Snapshots { repository: String },
     /// What an object is, which snapshots need it, and what deleting it would be answered
@@ -114,6 +121,16 @@ pub enum Command {
         #[arg(long)]
         no_wait: bool,
     },
+    /// What an operator should look at, acknowledged warnings too
+    Warnings { repository: String },
+    /// Say that warnings of a kind (or about one subject) were read
+    Acknowledge {
+        repository: String,
+        kind: String,
+        subject: Option<String>,
+    },
+    /// Follow live events: warnings, lock changes, root commits, jobs
+    Events,
     /// Certificates for development
     #[command(subcommand)]
     Certs(Certs),
@@ -228,9 +245,10 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             )
             .await
         }
-        Command::Adopt { repository } => {
-            move_lock(global, &repository, "adopt", serde_json::Value::Null).await
-        }
+        Command::Adopt {
+            repository,
+            no_wait,
+        } => adopt::run(&Client::new(global)?, global.json, &repository, no_wait).await,
         Command::Snapshots { repository } => {
             contents::snapshots(&Client::new(global)?, global.json, &repository).await
         }
@@ -251,6 +269,23 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             )
             .await
         }
+        Command::Warnings { repository } => {
+            warnings::list(&Client::new(global)?, global.json, &repository).await
+        }
+        Command::Acknowledge {
+            repository,
+            kind,
+            subject,
+        } => {
+            warnings::acknowledge(
+                &Client::new(global)?,
+                &repository,
+                &kind,
+                subject.as_deref(),
+            )
+            .await
+        }
+        Command::Events => warnings::follow(&Client::new(global)?, global.json).await,
         Command::Certs(Certs::Dev { dir, names }) => {
             made(certs::development(&dir, &names, clock::now()))
         }

@@ -29,10 +29,9 @@ pub async fn status(
                 print!("\x1b[2J\x1b[H");
             }
             let one = [answer.clone()];
-            println!(
-                "{}",
-                status_table(answer.as_array().map_or(&one[..], Vec::as_slice))
-            );
+            let repositories = answer.as_array().map_or(&one[..], Vec::as_slice);
+            println!("{}", status_table(repositories));
+            print_warnings(repositories);
         }
         if !watch {
             return Ok(());
@@ -73,6 +72,24 @@ fn status_table(repositories: &[Value]) -> Table {
         }
     }
     table
+}
+
+/// One line each, below the table: sentences are longer than columns.
+fn print_warnings(repositories: &[Value]) {
+    for repository in repositories {
+        for warning in repository["warnings"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice)
+        {
+            println!(
+                "warning {}: {} (since {}): {}",
+                text(&repository["name"]),
+                text(&warning["kind"]),
+                text(&warning["since"]),
+                text(&warning["sentence"])
+            );
+        }
+    }
 }
 
 pub fn lock(json: bool, answer: &Value) {

@@ -9,11 +9,13 @@ use policies::identity::{Bucket, Cluster, Repository, StoreName};
 use policies::key::{Configured, Layout};
 use policies::lock::Mode;
 
+use super::pace::pace;
 use super::settings::{self, LockMode, Settings};
 use super::{Error, Secret, Source, secret, units};
 use crate::frontend::limits::Limits;
 use crate::mirror::plan::MirrorsPlan;
 use crate::repository::plan::{Readers, RepositoryPlan};
+use crate::repository::sweep::Pace;
 use crate::stores::s3;
 
 /// Everything the program builds from.
@@ -60,6 +62,8 @@ pub struct AdminPlan {
 pub struct StorePlan {
     pub url: StoreUrl,
     pub single_gateway: bool,
+    /// None = it is not compared with the catalog.
+    pub sweep: Option<Pace>,
 }
 
 #[derive(Debug, Clone)]
@@ -287,12 +291,14 @@ fn stores(
         let at = format!("stores.{name}");
         plain_name(file, &at, &name)?;
         let single_gateway = store.single_gateway;
+        let sweep = pace(file, &at, store.sweep_every.as_deref(), store.sweep_rate)?;
         let url = store_url(file, folder, &at, store)?;
         planned.insert(
             StoreName::new(name),
             StorePlan {
                 url,
                 single_gateway,
+                sweep,
             },
         );
     }

@@ -18,6 +18,7 @@ use super::{Error, Secret, Source, secret};
 use crate::frontend::limits::Limits;
 use crate::mirror::plan::{DEFAULT_JOURNAL_LIMIT, MirrorsPlan, TargetPlan};
 use crate::repository::plan::{Readers, RepositoryPlan};
+use crate::repository::sweep::Pace;
 
 pub const BUCKET: &str = "snapshots";
 pub const REPOSITORY: &str = "default";
@@ -172,6 +173,7 @@ fn directory(data: &Path, name: &str) -> StorePlan {
     StorePlan {
         url: StoreUrl::Directory(data.join("stores").join(name)),
         single_gateway: false,
+        sweep: Some(Pace::default()),
     }
 }
 

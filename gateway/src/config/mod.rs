@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 pub mod check;
 pub mod embedded;
 mod mirrors;
+mod pace;
 pub mod secret;
 pub mod settings;
 pub mod units;

@@ -113,6 +113,10 @@ pub struct Store {
     /// For a store without create-only writes: no other gateway works on it.
     #[serde(default)]
     pub single_gateway: bool,
+    /// How often the store is compared with the catalog, or `off`.
+    pub sweep_every: Option<String>,
+    /// Objects per second of that comparison.
+    pub sweep_rate: Option<u32>,
     /// Link-local endpoints (169.254.0.0/16) are refused unless this is set.
     #[serde(default)]
     pub allow_link_local: bool,

@@ -5,22 +5,64 @@
 //! know is frozen until it is adopted. A scan only adds rows
 //! for what lies there and takes out rows for what does not; it changes no object. A listing that fails changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use policies::key::{ObjectKey, Place, RESERVED};
+use policies::key::{Class, ObjectKey, Place, RESERVED};
 use policies::lock::{Freeze, Lock, Permit};
+use serde::{Deserialize, Serialize};
+
+#[cfg(test)]
+mod tests;
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
-use super::{Address, Door, Error, unavailable};
+use super::verify::Progress;
+use super::{Door, Error, unavailable};
 use crate::state::{Entry, ListQuery, Object, Put, Removal, Usage, WriteError};
 use crate::stores::{Listed, Stat};
 use crate::telemetry::clock;
 
 const PAGE: usize = 1000;
+/// Unknown keys that are named.
+const NAMED: usize = 100;
+/// The name under which the state database keeps where an adoption stands.
+const WORK: &str = "adopt";
+const VERSION: u32 = 1;
+
+/// How far a scan of the store is, and what it found; kept in the state database as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    version: u32,
+    /// Names up to this one are in the catalog.
+    after: Option<String>,
+    done: bool,
+    pub objects: u64,
+    pub bytes: u64,
+    /// Of no kind that a cluster writes.
+    pub unknown: u64,
+    /// The first of them.
+    pub unknown_keys: Vec<String>,
+    /// Objects that an earlier try had read before it was cut short.
+    #[serde(skip)]
+    pub resumed_at: u64,
+}
+
+impl Scan {
+    fn count(&mut self, listed: &Listed, class: &Class) {
+        self.version = VERSION;
+        self.objects += 1;
+        self.bytes += listed.stat.size;
+        if *class == Class::Unknown {
+            self.unknown += 1;
+            if self.unknown_keys.len() < NAMED {
+                self.unknown_keys.push(listed.name.as_str().to_owned());
+            }
+        }
+    }
+}
 
 impl Door {
     /// Looks at the store once, before anything listens: one that holds what the catalog does not know freezes.
@@ -51,129 +93,208 @@ impl Door {
 
     /// Reads the whole store and makes this repository's part of the catalog fit. Returns the objects found.
     pub(super) async fn scan(&self, open: &OpenRepository) -> Result<u64, Error> {
-        let permit = open.upkeep();
-        let mut after: Option<String> = None;
-        let mut found = 0;
-        loop {
-            let page = open
-                .store
-                .list("", after.as_deref(), PAGE)
+        let mut scan = Scan::default();
+        while !scan.done {
+            self.scan_page(open, &mut scan).await?;
+            tracing::info!(repository = %open.name, objects = scan.objects, "reading the store");
+        }
+        Ok(scan.objects)
+    }
+
+    /// As [`Self::scan`], from where the last try stopped; where it stands is written down after each page.
+    pub(super) async fn scan_on(
+        &self,
+        open: &OpenRepository,
+        progress: &Progress<'_>,
+    ) -> Result<Scan, Error> {
+        let kept = self.state.position(open.id, WORK).await;
+        let kept = kept.map_err(|e| state_failed("read where the adoption stands", &e))?;
+        let mut scan = kept
+            .and_then(|text| serde_json::from_str::<Scan>(&text).ok())
+            .filter(|scan| scan.version == VERSION)
+            .unwrap_or_default();
+        scan.resumed_at = scan.objects;
+        while !scan.done {
+            self.scan_page(open, &mut scan).await?;
+            progress(scan.objects, scan.bytes);
+            let text = serde_json::to_string(&scan).expect("numbers and texts are JSON");
+            self.state
+                .keep_position(open.id, WORK, Some(text))
                 .await
-                .map_err(|e| store_failed("list the store", &e))?;
-            let last = page.len() < PAGE;
-            let until = page.last().map(|l| l.name.as_str().to_owned());
-            let ours: Vec<Listed> = page
-                .into_iter()
-                .filter(|listed| self.belongs(open, &listed.name))
-                .collect();
-            found += ours.len() as u64;
-            self.fit(
-                open,
-                &permit,
-                after.clone(),
-                until.clone().filter(|_| !last),
-                ours,
-            )
-            .await?;
-            tracing::info!(repository = %open.name, objects = found, "reading the store");
-            if last {
-                return Ok(found);
+                .map_err(|e| state_failed("note where the adoption stands", &e))?;
+        }
+        Ok(scan)
+    }
+
+    /// The adoption is over, or must begin anew.
+    pub(super) async fn forget_scan(&self, open: &OpenRepository) -> Result<(), Error> {
+        self.state
+            .keep_position(open.id, WORK, None)
+            .await
+            .map_err(|e| state_failed("forget where the adoption stood", &e))
+    }
+
+    /// Whether an adoption was begun and not finished: a start carries it on.
+    pub async fn is_half_adopted(&self, open: &OpenRepository) -> bool {
+        let unadopted = matches!(
+            open.gate.row().lock,
+            Lock::Frozen {
+                reason: Freeze::Unadopted,
+                ..
             }
-            after = until;
-        }
+        );
+        unadopted && matches!(self.state.position(open.id, WORK).await, Ok(Some(_)))
     }
 
-    fn belongs(&self, open: &OpenRepository, name: &ObjectKey) -> bool {
+    async fn scan_page(&self, open: &OpenRepository, scan: &mut Scan) -> Result<(), Error> {
+        let page = open
+            .store
+            .list("", scan.after.as_deref(), PAGE)
+            .await
+            .map_err(|e| store_failed("list the store", &e))?;
+        let last = page.len() < PAGE;
+        let until = page.last().map(|l| l.name.as_str().to_owned());
+        let mut ours = HashMap::new();
+        for listed in page {
+            if let Some(class) = self.class_here(open, &listed.name) {
+                scan.count(&listed, &class);
+                ours.insert(listed.name, listed.stat);
+            }
+        }
+        let after = scan.after.take();
+        self.fit(open, after, until.clone().filter(|_| !last), ours)
+            .await?;
+        scan.after = until;
+        scan.done = last;
+        Ok(())
+    }
+
+    /// The part that a name plays in this repository, if it belongs to it.
+    fn class_here(&self, open: &OpenRepository, name: &ObjectKey) -> Option<Class> {
         if name.as_str().starts_with(RESERVED) {
-            return false;
+            return None;
         }
-        let at = Address {
-            bucket: open.plan.bucket.clone(),
-            key: name.clone(),
-        };
-        matches!(self.layout.locate(&at.bucket, &at.key), Place::In { repository, .. } if repository == open.name)
+        match self.layout.locate(&open.plan.bucket, name) {
+            Place::In { repository, class } if repository == open.name => Some(class),
+            Place::In { .. }
+            | Place::NestedRoot { .. }
+            | Place::Outside { .. }
+            | Place::Reserved
+            | Place::NoSuchBucket => None,
+        }
     }
 
-    /// One stretch of names, after `after` and up to `until`: the catalog gets to say what the store holds.
+    /// One stretch of names, after `after` and up to `until`: the catalog gets to say what the store holds. The catalog
+    /// is read in pages too: of what the store lost there may be more than memory holds.
     async fn fit(
         &self,
         open: &OpenRepository,
-        permit: &Permit,
         after: Option<String>,
         until: Option<String>,
-        there: Vec<Listed>,
+        mut there: HashMap<ObjectKey, Stat>,
     ) -> Result<(), Error> {
-        let mut known = self.known_between(open, after, until.as_deref()).await?;
-        let mut puts = Vec::new();
-        for listed in there {
-            match known.remove(&listed.name) {
-                Some(object) if fits(&object, &listed.stat) => {}
-                replaced => {
-                    if !self.is_deleted(open, &listed).await? {
-                        puts.push(adopted(open, listed, replaced.map(|o| o.sequence)));
-                    }
+        let permit = open.upkeep();
+        let mut after = after;
+        loop {
+            let (known, more) = self.known_page(open, after, until.as_deref()).await?;
+            after = known.last().map(|object| object.key.as_str().to_owned());
+            let mut replaced = Vec::new();
+            let mut gone = Vec::new();
+            for object in known {
+                match there.remove(&object.key) {
+                    Some(stat) if fits(&object, &stat) => {}
+                    Some(stat) => replaced.push((object.key, stat, Some(object.sequence))),
+                    None => gone.push(object.key),
                 }
             }
+            self.take_in(open, &permit, replaced).await?;
+            self.take_out(open, &permit, gone).await?;
+            if !more {
+                break;
+            }
         }
-        let recorded =
-            try_join_all(puts.into_iter().map(|put| self.state.record(permit, put))).await;
-        recorded.map_err(|e| write_failed(&e))?;
-        let now_ms = clock::now_ms();
-        let gone: Vec<Removal> = known
-            .into_keys()
-            .map(|key| {
-                tracing::warn!(repository = %open.name, key = %key, "the catalog knew an object that the store does not hold");
-                Removal { bucket: open.bucket_id, repository: open.id, key, retain_ms: None, journalled: true, now_ms }
-            })
+        let new = there
+            .into_iter()
+            .map(|(key, stat)| (key, stat, None))
             .collect();
-        if gone.is_empty() {
-            return Ok(());
+        self.take_in(open, &permit, new).await
+    }
+
+    async fn take_in(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        found: Vec<(ObjectKey, Stat, Option<u64>)>,
+    ) -> Result<(), Error> {
+        let mut puts = Vec::with_capacity(found.len());
+        for (name, stat, replaces) in found {
+            let listed = Listed { name, stat };
+            if !self.is_deleted(open, &listed).await? {
+                puts.push(adopted(open, listed, replaces));
+            }
         }
-        self.state
-            .remove(permit, gone)
+        try_join_all(puts.into_iter().map(|put| self.state.record(permit, put)))
             .await
             .map(|_| ())
             .map_err(|e| write_failed(&e))
     }
 
-    async fn known_between(
+    async fn take_out(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        gone: Vec<ObjectKey>,
+    ) -> Result<(), Error> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let now_ms = clock::now_ms();
+        let removals = gone
+            .into_iter()
+            .map(|key| {
+                tracing::warn!(repository = %open.name, key = %key, "the catalog knew an object that the store does not hold");
+                Removal { bucket: open.bucket_id, repository: open.id, key, retain_ms: None, journalled: true, now_ms }
+            })
+            .collect();
+        self.state
+            .remove(permit, removals)
+            .await
+            .map(|_| ())
+            .map_err(|e| write_failed(&e))
+    }
+
+    /// A page of what the catalog knows after `after` and up to `until`, and whether there is more.
+    async fn known_page(
         &self,
         open: &OpenRepository,
         after: Option<String>,
         until: Option<&str>,
-    ) -> Result<BTreeMap<ObjectKey, Object>, Error> {
-        let mut known = BTreeMap::new();
-        let mut after = after;
-        loop {
-            let query = ListQuery {
-                bucket: open.bucket_id,
-                repositories: [open.id].into(),
-                prefix: String::new(),
-                delimiter: None,
-                after,
-                limit: PAGE,
+    ) -> Result<(Vec<Object>, bool), Error> {
+        let query = ListQuery {
+            bucket: open.bucket_id,
+            repositories: [open.id].into(),
+            prefix: String::new(),
+            delimiter: None,
+            after,
+            limit: PAGE,
+        };
+        let page = self
+            .state
+            .list(&query)
+            .await
+            .map_err(|e| state_failed("list its catalog", &e))?;
+        let mut known = Vec::with_capacity(page.entries.len());
+        for entry in page.entries {
+            let Entry::Object(object) = entry else {
+                continue;
             };
-            let page = self
-                .state
-                .list(&query)
-                .await
-                .map_err(|e| state_failed("list its catalog", &e))?;
-            let mut last = None;
-            for entry in page.entries {
-                let Entry::Object(object) = entry else {
-                    continue;
-                };
-                if until.is_some_and(|until| object.key.as_str() > until) {
-                    return Ok(known);
-                }
-                last = Some(object.key.as_str().to_owned());
-                known.insert(object.key.clone(), object);
+            if until.is_some_and(|until| object.key.as_str() > until) {
+                return Ok((known, false));
             }
-            if !page.truncated || last.is_none() {
-                return Ok(known);
-            }
-            after = last;
+            known.push(object);
         }
+        let more = page.truncated && !known.is_empty();
+        Ok((known, more))
     }
 
     /// Deleted content whose retention runs lies at its name still; it stays hidden.
@@ -189,7 +310,7 @@ impl Door {
     }
 }
 
-fn fits(object: &Object, stat: &Stat) -> bool {
+pub(super) fn fits(object: &Object, stat: &Stat) -> bool {
     object.size == stat.size && object.identity == stat.identity
 }
 

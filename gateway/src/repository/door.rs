@@ -22,12 +22,14 @@ use super::plan::RepositoryPlan;
 use super::{Address, Caller, Error, Refusal, unavailable};
 use crate::state::{BucketId, Lookup, RepositoryId, State};
 use crate::stores::Store;
+use crate::watch::Watch;
 
 /// One per process, shared by all fronts.
 pub struct Door {
     pub(super) layout: Layout,
     opened: RwLock<Opened>,
     pub(super) state: Arc<dyn State>,
+    pub(super) watch: Arc<Watch>,
     /// Every store of the configuration that could be opened.
     stores: HashMap<StoreName, Arc<dyn Store>>,
 }
@@ -113,6 +115,7 @@ impl Door {
         Self {
             layout,
             opened: RwLock::new(Opened::of(repositories)),
+            watch: Arc::new(Watch::new(Arc::clone(&state))),
             state,
             stores: HashMap::new(),
         }
@@ -162,6 +165,12 @@ impl Door {
         &self.state
     }
 
+    /// Warnings and events of all repositories.
+    #[must_use]
+    pub fn watch(&self) -> &Arc<Watch> {
+        &self.watch
+    }
+
     /// Buckets that the caller may read, in order.
     #[must_use]
     pub fn buckets(&self, caller: &Caller) -> Vec<Bucket> {
@@ -181,6 +190,7 @@ impl Door {
     /// Everything that can be refused before the first byte of a body: call it before the body is polled
     /// (so before `100 Continue`); `put` and `put_part` ask it again.
     pub async fn may_write(&self, caller: &Caller, to: &Address) -> Result<(), Error> {
+        self.look_for_twin(to).await;
         let found = self.find(to)?;
         self.permit(&found, caller, &to.key).await.map(|_| ())
     }

@@ -60,6 +60,12 @@ pub(super) struct AdmittedRoot {
     bind: Option<Arc<str>>,
 }
 
+impl AdmittedRoot {
+    pub(super) fn snapshots(&self) -> usize {
+        self.admitted.root().snapshots.len()
+    }
+}
+
 impl Guarding {
     pub(super) fn new(name: &Repository, layout: Layout) -> Self {
         Self {
@@ -202,6 +208,7 @@ impl Door {
         for problem in &proposal.problems {
             tracing::warn!(repository = %open.name, key = %problem.key, problem = %problem.kind, snapshots = ?problem.snapshots, "damage that was there before");
         }
+        self.damage_found(open, &proposal.problems).await;
         knowledge.commit(proposal);
         *open.guarding.guard.lock() = Guard::adopted(open.name.clone(), knowledge);
         open.guarding.recent.lock().clear();
@@ -216,12 +223,14 @@ impl Door {
         generation: u64,
         body: &[u8],
     ) -> Result<AdmittedRoot, Error> {
-        let candidate = open
-            .guarding
-            .guard
-            .lock()
-            .candidate(generation, body)
-            .map_err(|refusal| refused(&refusal))?;
+        let read = open.guarding.guard.lock().candidate(generation, body);
+        let candidate = match read {
+            Ok(candidate) => candidate,
+            Err(refusal) => {
+                self.refused_root(open, &refusal).await;
+                return Err(refused(&refusal));
+            }
+        };
         let bound = open
             .guarding
             .bound
@@ -236,11 +245,16 @@ impl Door {
                 bound.as_ref().map(|(_, id)| &**id),
                 &facts,
             ) {
-                Ok(verdict) => break verdict?,
+                Ok(Ok(admitted)) => break admitted,
+                Ok(Err(refusal)) => {
+                    self.refused_root(open, &refusal).await;
+                    return Err(refused(&refusal));
+                }
                 Err(needs) => self.fetch(open, needs, &mut facts).await?,
             }
         };
         self.revive(open, permit, admitted.revived()).await?;
+        self.reported(open, generation, admitted.reports()).await;
         let bind = admitted.reports().iter().find_map(|report| match report {
             Report::BindCluster(id) => Some(Arc::clone(id)),
             other => {
@@ -426,7 +440,7 @@ impl Door {
     }
 }
 
-type Judged = Result<Result<Admitted, Error>, Needs>;
+type Judged = Result<Result<Admitted, policies::guard::Refusal>, Needs>;
 
 fn judge(
     guarding: &Guarding,
@@ -438,8 +452,7 @@ fn judge(
         bound_cluster,
         pinned: &[],
     };
-    let verdict = guarding.guard.lock().admit(candidate, rules, facts)?;
-    Ok(verdict.map_err(|refusal| refused(&refusal)))
+    guarding.guard.lock().admit(candidate, rules, facts)
 }
 
 fn refused(refusal: &policies::guard::Refusal) -> Error {

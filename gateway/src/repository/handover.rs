@@ -14,13 +14,16 @@ use policies::lock::{
 };
 use tokio::time::Instant;
 
+use super::adoption::Scan;
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
+use super::verify::Progress;
 use super::{Caller, Door, incarnation, unavailable};
 use crate::state::{AuditEntry, LockRow, NewLock, UploadQuery, WriteError};
 use crate::stores::{self, own};
 use crate::telemetry::clock;
+use crate::watch;
 
 /// Owners of open intents get the time that held-up clients wait.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -36,7 +39,6 @@ pub enum Ask {
     Unlock,
     Freeze,
     Thaw { recover: bool },
-    Adopt,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -96,15 +98,6 @@ impl Door {
                     handover: fresh(),
                 }
             }
-            Ask::Adopt => {
-                self.scan(open).await?;
-                self.load_guard(open).await?;
-                let anchor = self
-                    .highest_anchor(open)
-                    .await?
-                    .map_or(Epoch(0), |a| a.epoch);
-                Event::Adopted { anchor }
-            }
         };
         self.drive(
             open,
@@ -115,6 +108,50 @@ impl Door {
             },
         )
         .await
+    }
+
+    /// Reads a store that was there before into the catalog, then guards it. Cut short, it is carried on by the next
+    /// call; until it is done the repository stays frozen.
+    pub async fn adopt(
+        &self,
+        open: &OpenRepository,
+        progress: &Progress<'_>,
+    ) -> Result<(LockRow, Scan), Error> {
+        let _moving = open.gate.moving.lock().await;
+        let row = self.read_row(open).await?;
+        let unadopted = matches!(
+            row.lock,
+            Lock::Frozen {
+                reason: Freeze::Unadopted,
+                ..
+            }
+        );
+        if !unadopted {
+            return Err(Error::Refused(format!(
+                "Repository '{}' does not wait to be adopted: its catalog knows what its store holds.",
+                open.name
+            )));
+        }
+        let scan = self.scan_on(open, progress).await?;
+        if let Some(root) = self.root_behind_us(open).await? {
+            self.forget_scan(open).await?;
+            return Err(Error::Refused(format!(
+                "'{root}' was written to the store of repository '{}' while it was read; stop that writer, then adopt again.",
+                open.name
+            )));
+        }
+        self.load_guard(open).await?;
+        let anchor = self
+            .highest_anchor(open)
+            .await?
+            .map_or(Epoch(0), |a| a.epoch);
+        let hand = Hand {
+            principal: "operator",
+            reason: None,
+        };
+        let row = self.drive(open, Event::Adopted { anchor }, &hand).await?;
+        self.forget_scan(open).await?;
+        Ok((row, scan))
     }
 
     /// A recovery takes a new number in the store first, so that any other gateway there freezes.
@@ -284,6 +321,13 @@ impl Door {
         })?;
         tracing::info!(repository = %open.name, lock = label(&row.lock), epoch = row.lock.epoch().0, principal = hand.principal, "the writer lock moved");
         open.gate.saw(row.clone());
+        self.watch.tell(watch::Event::LockMoved {
+            repository: open.name.clone(),
+            state: label(&row.lock),
+            holder: row.lock.holder().map(ToString::to_string),
+            epoch: row.lock.epoch().0,
+            principal: hand.principal.to_owned(),
+        });
         Ok(row)
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-mod adoption;
+pub mod adoption;
 mod copy;
 mod door;
 mod gate;
@@ -16,12 +16,16 @@ pub mod handover;
 pub mod incarnation;
 mod ingest;
 mod list;
+mod lookout;
+#[cfg(test)]
+pub mod miniature;
 mod multipart;
 pub mod plan;
 mod read;
 pub mod reaper;
 mod recovery;
 mod remove;
+pub mod sweep;
 pub mod verify;
 mod write;
 

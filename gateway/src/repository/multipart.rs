@@ -176,6 +176,7 @@ impl Door {
             completes: Some(upload.to_owned()),
             operation: "CompleteMultipartUpload",
             captured: captured(&found, upload, &chosen),
+            footer: None,
         };
         // Whatever the class: the upload id is what a hand-over aborts, so it needs an intent.
         let (etag, modified_ms) = self

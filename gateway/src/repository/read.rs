@@ -62,6 +62,7 @@ impl Door {
                         bytes,
                     });
                 }
+                self.not_as_recorded(&found.open, &object).await;
                 return Err(vanished(&found.open, &object));
             }
         }

@@ -59,9 +59,10 @@ impl Door {
             self.sweep_store_uploads(open).await?;
         }
         if let Some(root) = self.root_behind_us(open).await? {
-            tracing::error!(repository = %open.name, root, "frozen: the store holds a newer root than the catalog");
+            tracing::error!(repository = %open.name, root = %root, "frozen: the store holds a newer root than the catalog");
+            let appeared = self.root_appeared(open, &root).await;
             return self
-                .freeze_for(open, Freeze::RootAppeared(root))
+                .freeze_for(open, appeared)
                 .await
                 .map_err(|e| Error::Unavailable(e.to_string()));
         }
@@ -70,7 +71,10 @@ impl Door {
 
     /// The newest root in the store, if the catalog does not know it: the database is older than the store (anchors
     /// say nothing within one epoch), or somebody wrote past the gateway.
-    async fn root_behind_us(&self, open: &OpenRepository) -> Result<Option<String>, Error> {
+    pub(super) async fn root_behind_us(
+        &self,
+        open: &OpenRepository,
+    ) -> Result<Option<ObjectKey>, Error> {
         let base = open.plan.prefix();
         let listed = crate::stores::own::names(open.store.as_ref(), &format!("{base}index-"))
             .await
@@ -89,7 +93,7 @@ impl Door {
             .map(|(generation, _)| generation);
         Ok(in_store
             .filter(|(generation, _)| known.is_none_or(|known| *generation > known))
-            .map(|(_, key)| key.to_string()))
+            .map(|(_, key)| key.clone()))
     }
 
     /// Ends every open intent of a repository. Idempotent.

@@ -26,10 +26,12 @@ use super::gate::state_failed;
 use super::guarding::{read_digest, wanted_bytes};
 use super::incarnation;
 use super::ingest::{ingest, store_failed};
+use super::lookout::Footer;
 use super::{Address, Body, Caller, Door, Error, WriteCondition, Written};
 use crate::state::{AnswerKey, Details, Kept, NewIntent, Object, Put, WriteError};
 use crate::stores::{self, Identity, Plan, Publish, Upload};
 use crate::telemetry::clock;
+use crate::watch::{Event, Kind};
 
 /// How often a write starts over when another one got in between.
 const ATTEMPTS: usize = 8;
@@ -46,6 +48,8 @@ pub(super) struct Prepared {
     pub operation: &'static str,
     /// The bytes, of metadata that the guard reads.
     pub captured: Option<Bytes>,
+    /// What a data file's footer said.
+    pub footer: Option<Footer>,
 }
 
 impl Door {
@@ -53,7 +57,7 @@ impl Door {
         &self,
         caller: &Caller,
         to: &Address,
-        body: Body,
+        mut body: Body,
         mut details: Details,
         condition: WriteCondition,
     ) -> Result<Written, Error> {
@@ -71,6 +75,7 @@ impl Door {
             .begin(&permit, &to.key, plan)
             .await
             .map_err(|e| store_failed("begin an upload", &e))?;
+        let footer = Footer::watch(&found.class, &mut body);
         let mut taken = match ingest(body, upload.as_mut(), wanted_bytes(&found.class)).await {
             Ok(taken) => taken,
             Err(e) => {
@@ -88,6 +93,7 @@ impl Door {
             completes: None,
             operation: "PutObject",
             captured: taken.captured.take(),
+            footer,
         };
         let (etag, modified_ms) = self
             .settle(caller, &found, permit, to, prepared, condition)
@@ -130,7 +136,7 @@ impl Door {
     ) -> Result<(Arc<str>, i64), Error> {
         let open = &found.open;
         let mut put = new_row(open, &to.key, &prepared, true);
-        let captured = prepared.captured;
+        let (captured, footer) = (prepared.captured, prepared.footer);
         match prepared.upload.publish(Publish::CreateOnly).await {
             Ok(published) => put.identity = published.identity,
             Err(stores::Error::Exists) => {
@@ -146,7 +152,9 @@ impl Door {
         let (etag, now) = (Arc::clone(&put.etag), put.now_ms);
         match self.state.record(permit, put.clone()).await {
             Ok(_) => {
-                open.tell_written(&to.key, &found.class, captured).await;
+                let digest = open.tell_written(&to.key, &found.class, captured).await;
+                self.look_at_checksum(open, &to.key, digest.as_ref(), footer)
+                    .await;
                 Ok((etag, now))
             }
             Err(WriteError::Exists(Some(row))) if row.hash == put.hash => {
@@ -208,7 +216,7 @@ impl Door {
         found: &Found,
         permit: &Permit,
         to: &Address,
-        prepared: Prepared,
+        mut prepared: Prepared,
         condition: WriteCondition,
     ) -> Result<(Arc<str>, i64), Error> {
         let open = &found.open;
@@ -256,9 +264,12 @@ impl Door {
                 .commit_root(caller, found, permit, to, prepared, generation, answer)
                 .await;
         }
+        let footer = prepared.footer.take();
         let done = self
             .commit(caller, found, permit, to, prepared, current, answer)
             .await?;
+        self.look_at_checksum(open, &to.key, digest.as_ref(), footer)
+            .await;
         open.guarding.written(&to.key, &found.class, digest);
         Ok(done)
     }
@@ -301,7 +312,15 @@ impl Door {
             }
         };
         tracing::info!(repository = %open.name, generation, cluster = %caller.cluster, request_id = %caller.request_id, "a root was committed");
+        self.watch.tell(Event::RootCommitted {
+            repository: open.name.clone(),
+            generation,
+            cluster: caller.cluster.to_string(),
+            snapshots: admitted.snapshots(),
+        });
         open.guarding.committed(admitted, epoch_of(permit));
+        let closed = [Kind::RootRefused];
+        self.watch.clear_if_open(open.id, &open.name, &closed).await;
         Ok(done)
     }
 
@@ -460,12 +479,18 @@ impl Door {
 
 impl OpenRepository {
     /// Lets the guard know of a write-once object; only shard indices have something to say.
-    async fn tell_written(&self, key: &ObjectKey, class: &Class, captured: Option<Bytes>) {
+    async fn tell_written(
+        &self,
+        key: &ObjectKey,
+        class: &Class,
+        captured: Option<Bytes>,
+    ) -> Option<digest::Read> {
         let digest = match captured {
             Some(bytes) => read_digest(class, bytes).await,
             None => None,
         };
-        self.guarding.written(key, class, digest);
+        self.guarding.written(key, class, digest.clone());
+        digest
     }
 }
 

@@ -22,8 +22,10 @@ use crate::stores::{Identity, StoredPart, UploadId};
     reason = "its user, the applier, comes with the next change"
 )]
 pub mod mirrors;
+pub mod positions;
 pub mod sqlite;
 mod stored;
+pub mod warnings;
 
 #[cfg(test)]
 mod conformance;
@@ -34,7 +36,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub type Millis = i64;
 
 #[async_trait]
-pub trait State: mirrors::Mirrors + fmt::Debug + Send + Sync + 'static {
+pub trait State:
+    mirrors::Mirrors + positions::Positions + warnings::Warnings + fmt::Debug + Send + Sync + 'static
+{
     /// Finds or makes the rows of a configured repository. Moving a repository to another bucket, base
     /// path or store under the same name is refused ([`Error::Mismatch`]).
     async fn open_repository(&self, identity: &RepositoryIdentity) -> Result<RepositoryRow>;

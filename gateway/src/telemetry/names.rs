@@ -17,6 +17,11 @@ pub const LOCK_HELD: &str = "snapgate_lock_held";
 /// Gauge {repository}: generation of the newest root.
 pub const ROOT_GENERATION: &str = "snapgate_root_generation";
 
+/// Gauge {repository, kind}: open warnings that nobody has acknowledged.
+pub const WARNINGS: &str = "snapgate_warnings";
+/// Counter {kind}: live events that were told.
+pub const EVENTS: &str = "snapgate_events_total";
+
 /// Says what each metric is, for `/metrics`.
 pub fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
@@ -36,4 +41,6 @@ pub fn describe() {
     describe_gauge!(LOCK_EPOCH, "Highest epoch of the writer lock");
     describe_gauge!(LOCK_HELD, "1 for the holder of the writer lock");
     describe_gauge!(ROOT_GENERATION, "Generation of the newest root");
+    describe_gauge!(WARNINGS, "Open warnings that nobody has acknowledged");
+    describe_counter!(EVENTS, "Live events that were told");
 }

@@ -4,6 +4,8 @@
 //! ever ask of bodies, so a commit is judged without reading the store. A body that cannot be read is a fact
 //! too ([`Unreadable`]): the object is stored as it is, and the guard then decides conservatively.
 
+pub mod kept;
+
 use std::sync::Arc;
 
 use super::frame::{self, Codec, FrameError, Limits};

@@ -80,6 +80,8 @@ pub enum Report {
     FormChanged,
     /// Snapshots that the newest root had.
     Dropped(Vec<Arc<str>>),
+    /// Dropped by a root that adds others, which no single step of a cluster does: its writer did not know the newest root.
+    Lost(Vec<Arc<str>>),
     /// While observing: it would have been refused.
     WouldRefuse(Refusal),
 }
@@ -324,8 +326,14 @@ impl Guard {
             .iter()
             .filter(|snapshot| root.position(&snapshot.uuid).is_none());
         let dropped: Vec<_> = dropped.map(|snapshot| snapshot.name.clone()).collect();
-        if !dropped.is_empty() {
-            reports.push(Report::Dropped(dropped));
+        let adds = root
+            .snapshots
+            .iter()
+            .any(|snapshot| newest.position(&snapshot.uuid).is_none());
+        match (dropped.is_empty(), adds) {
+            (true, _) => {}
+            (false, false) => reports.push(Report::Dropped(dropped)),
+            (false, true) => reports.push(Report::Lost(dropped)),
         }
         reports
     }

@@ -142,6 +142,27 @@ impl Layout {
             })
     }
 
+    /// The repository whose own key this would be with single slashes, and the wrongly spelt path up to the first
+    /// empty segment: some client was told a base path with a slash at its start or end.
+    #[must_use]
+    pub fn twin(&self, bucket: &Bucket, key: &ObjectKey) -> Option<(Repository, String)> {
+        let text = key.as_str();
+        let at = if text.starts_with('/') {
+            0
+        } else {
+            text.find("//")? + 1
+        };
+        let segments: Vec<&str> = text.split('/').filter(|s| !s.is_empty()).collect();
+        let plain = ObjectKey::parse(&segments.join("/")).ok()?;
+        match self.locate(bucket, &plain) {
+            Place::In { repository, .. } => Some((repository, text[..=at].to_owned())),
+            Place::NestedRoot { .. }
+            | Place::Outside { .. }
+            | Place::Reserved
+            | Place::NoSuchBucket => None,
+        }
+    }
+
     pub fn buckets(&self) -> impl Iterator<Item = &Bucket> {
         self.buckets.keys()
     }

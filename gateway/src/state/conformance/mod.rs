@@ -19,8 +19,10 @@ pub mod listing;
 pub mod lock;
 pub mod mirrors;
 pub mod model;
+pub mod positions;
 pub mod retention;
 pub mod uploads;
+pub mod warnings;
 
 macro_rules! conformance {
     ($fresh:path) => {
@@ -78,6 +80,10 @@ macro_rules! conformance {
             mirrors: nothing_is_reaped_that_a_mirror_still_needs,
             mirrors: the_journal_is_cut_only_after_those_behind_were_told_to_reconcile,
             mirrors: a_healed_object_has_its_new_identity_and_nothing_else_changed,
+            positions: a_position_is_kept_per_repository_and_work_until_it_is_forgotten,
+            warnings: a_warning_is_open_once_until_it_is_cleared,
+            warnings: warnings_of_one_kind_are_bounded_and_the_rest_is_counted,
+            warnings: an_acknowledged_warning_stays_quiet_until_its_cause_is_gone,
             model: pages_of_any_bucket_are_those_of_a_sorted_map,
             model: pages_of_objects_never_repeat_or_miss_one,
         }

@@ -28,10 +28,12 @@ mod memory;
 )]
 mod mirrors;
 mod open;
+mod positions;
 mod rows;
 mod schema;
 mod tombstones;
 mod uploads;
+mod warnings;
 mod writer;
 
 #[cfg(test)]

@@ -11,7 +11,12 @@ use rusqlite::Connection;
 
 use super::open::OpenError;
 
-const MIGRATIONS: &[&str] = &[INITIAL, MIRRORS];
+const MIGRATIONS: &[&str] = &[
+    INITIAL,
+    MIRRORS,
+    super::warnings::TABLE,
+    super::positions::TABLE,
+];
 
 /// The version that this program writes.
 pub(super) const CURRENT: usize = MIGRATIONS.len();

@@ -1,0 +1,65 @@
+//! `adopt`: waits for the job that reads a store, and prints what was found.
+
+use serde_json::Value;
+
+use super::client::{Client, Failure, segment};
+use super::contents::wait;
+use super::show::text;
+
+pub async fn run(
+    client: &Client,
+    as_json: bool,
+    repository: &str,
+    no_wait: bool,
+) -> Result<(), Failure> {
+    let job = client
+        .post(
+            &format!("/v1/repositories/{}/adopt", segment(repository)),
+            &Value::Null,
+        )
+        .await?;
+    if no_wait {
+        println!("{job:#}");
+        return Ok(());
+    }
+    let result = wait(client, &text(&job["id"])).await?;
+    if as_json {
+        println!("{result:#}");
+    } else {
+        print_result(repository, &result);
+    }
+    Ok(())
+}
+
+fn print_result(repository: &str, result: &Value) {
+    let names: Vec<String> = list(&result["snapshots"]).map(text).collect();
+    println!(
+        "{repository}: {} objects, {} bytes; root {}, {} snapshots",
+        text(&result["objects"]),
+        text(&result["bytes"]),
+        text(&result["generation"]),
+        names.len()
+    );
+    println!("lock: {}", text(&result["lock"]["state"]));
+    if !names.is_empty() {
+        println!("snapshots: {}", names.join(", "));
+    }
+    if result["guarded"].as_bool() == Some(false) {
+        println!("not guarded: its newest root cannot be read; see snapgate warnings {repository}");
+    }
+    for key in list(&result["unknown"]["keys"]) {
+        println!("unknown: {}", text(key));
+    }
+    for problem in list(&result["problems"]) {
+        println!(
+            "damaged before: {} {} (snapshots: {})",
+            text(&problem["key"]),
+            text(&problem["what"]),
+            problem["snapshots"]
+        );
+    }
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}

@@ -1,0 +1,164 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::repository::handover;
+use crate::repository::miniature::World;
+
+async fn adopt(world: &World) -> Result<Scan, handover::Error> {
+    let adopted = world.door.adopt(&world.open, &|_, _| {}).await;
+    adopted.map(|(_, scan)| scan)
+}
+
+async fn position(world: &World) -> Option<Scan> {
+    let kept = world.door.state.position(world.open.id, WORK).await;
+    kept.unwrap()
+        .map(|text| serde_json::from_str(&text).unwrap())
+}
+
+/// A repository with two snapshots, a note that somebody put there, and a gateway that knows nothing of them.
+async fn unadopted() -> World {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    world.snapshot("two").await;
+    world
+        .put("base/notes.txt", b"by hand".to_vec())
+        .await
+        .unwrap();
+    world.forget().await
+}
+
+#[tokio::test]
+async fn an_adopted_repository_is_guarded_and_what_was_found_is_told() {
+    let mut world = unadopted().await;
+    assert!(world.open.gate.is_frozen());
+    let files = world.data_files();
+    let told = AtomicU64::new(0);
+    let progress = |objects, _| told.store(objects, Ordering::Relaxed);
+    let (_, scan) = world.door.adopt(&world.open, &progress).await.unwrap();
+    assert_eq!(told.load(Ordering::Relaxed), scan.objects);
+    assert_eq!(scan.unknown_keys, ["base/notes.txt"]);
+    assert_eq!((scan.unknown, scan.resumed_at), (1, 0));
+    assert!(!world.open.gate.is_frozen());
+    assert_eq!(position(&world).await, None);
+    let refused = world
+        .send(policies::format::build::Request::Delete {
+            key: ObjectKey::parse(&files[0]).unwrap(),
+            class: Class::Unknown,
+        })
+        .await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    world.snapshot("three").await;
+    assert_eq!(world.warnings().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_adoption_that_was_cut_short_is_carried_on_from_where_it_stood() {
+    let world = unadopted().await;
+    let mut cut = Scan {
+        version: VERSION,
+        objects: 7,
+        bytes: 70,
+        after: Some("base/indices".into()),
+        ..Scan::default()
+    };
+    let text = serde_json::to_string(&cut).unwrap();
+    let kept = world
+        .door
+        .state
+        .keep_position(world.open.id, WORK, Some(text));
+    kept.await.unwrap();
+    let world = world.restart().await;
+    assert!(world.open.gate.is_frozen());
+    assert!(world.door.is_half_adopted(&world.open).await);
+    cut.resumed_at = 0;
+    assert_eq!(position(&world).await, Some(cut));
+    world.door.forget_scan(&world.open).await.unwrap();
+    let whole = adopt(&world).await.unwrap();
+    assert!(!world.door.is_half_adopted(&world.open).await);
+    assert_eq!(whole.resumed_at, 0);
+}
+
+#[tokio::test]
+async fn a_resumed_adoption_counts_what_the_first_try_had_read() {
+    let world = unadopted().await;
+    let mut scan = Scan::default();
+    world.door.scan_page(&world.open, &mut scan).await.unwrap();
+    let (first, bytes) = (scan.objects, scan.bytes);
+    scan.done = false;
+    let text = serde_json::to_string(&scan).unwrap();
+    let kept = world
+        .door
+        .state
+        .keep_position(world.open.id, WORK, Some(text));
+    kept.await.unwrap();
+    let world = world.restart().await;
+    let scan = adopt(&world).await.unwrap();
+    assert_eq!(
+        (scan.objects, scan.bytes, scan.resumed_at),
+        (first, bytes, first)
+    );
+    assert!(!world.open.gate.is_frozen());
+}
+
+#[tokio::test]
+async fn damage_that_was_there_before_is_reported_and_not_made_worse() {
+    let world = unadopted().await;
+    let file = world.data_files().remove(0);
+    std::fs::remove_file(world.path(&file)).unwrap();
+    let mut world = world;
+    adopt(&world).await.unwrap();
+    assert_eq!(world.warnings().await, [format!("damage {file}")]);
+    world.snapshot("three").await;
+    world.cluster.delete(&["one", "two", "three"], true);
+    world.send_all().await;
+    let world = world.restart().await;
+    assert_eq!(world.warnings().await, [""; 0], "nobody needs it any more");
+}
+
+#[tokio::test]
+async fn a_repository_that_is_known_is_not_adopted_again() {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    let refused = adopt(&world).await;
+    assert!(matches!(refused, Err(handover::Error::Refused(_))));
+}
+
+#[tokio::test]
+async fn a_root_written_while_it_is_read_makes_the_adoption_begin_anew() {
+    let world = unadopted().await;
+    let newest = std::fs::read(world.path("base/index-1")).unwrap();
+    let scan = Scan {
+        version: VERSION,
+        after: Some("base/zzz".into()),
+        ..Scan::default()
+    };
+    let text = serde_json::to_string(&scan).unwrap();
+    let kept = world
+        .door
+        .state
+        .keep_position(world.open.id, WORK, Some(text));
+    kept.await.unwrap();
+    std::fs::write(world.path("base/index-9"), newest).unwrap();
+    let refused = adopt(&world).await;
+    assert!(matches!(refused, Err(handover::Error::Refused(_))));
+    assert!(world.open.gate.is_frozen());
+    assert_eq!(position(&world).await, None);
+}
+
+#[tokio::test]
+async fn a_recovery_takes_out_what_the_store_lost() {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    let files = world.data_files();
+    std::fs::remove_file(world.path(&files[0])).unwrap();
+    std::fs::write(world.path("base/extra"), b"x").unwrap();
+    let before = world.door.state.usage(world.open.id).await.unwrap();
+    world.door.scan(&world.open).await.unwrap();
+    let after = world.door.state.usage(world.open.id).await.unwrap();
+    assert_eq!(after.objects, before.objects, "one gone, one new");
+    let at = ObjectKey::parse(&files[0]).unwrap();
+    assert_eq!(
+        world.door.lookup(&world.open, &at).await.unwrap().object,
+        None
+    );
+}

@@ -1,0 +1,210 @@
+//! For tests: a door over a directory store and a SQLite file, and a cluster in miniature that writes through it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use policies::format::build::{self, Request, Style, Take};
+use policies::identity::{Bucket, Cluster, Repository, StoreName};
+use policies::key::{Configured, Layout, ObjectKey};
+use policies::lock::Mode;
+
+use super::plan::{Readers, RepositoryPlan};
+use super::{Address, Body, Caller, Door, Error, OpenRepository, WriteCondition, Written};
+use crate::state::sqlite::Database;
+use crate::state::{Details, RepositoryIdentity, State};
+use crate::stores::Store;
+use crate::stores::directory::Directory;
+
+pub const BASE: &str = "base";
+
+/// A repository `prod` (bucket `backups`, base path `base`, writer `a`) and what it lies in.
+pub struct World {
+    files: Arc<tempfile::TempDir>,
+    pub door: Arc<Door>,
+    pub open: Arc<OpenRepository>,
+    pub store: Arc<dyn Store>,
+    pub cluster: build::Cluster,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let files = Arc::new(tempfile::tempdir().unwrap());
+        std::fs::create_dir(files.path().join("store")).unwrap();
+        let cluster = build::Cluster::new(7, BASE, Style::default());
+        Self::start(files, cluster).await
+    }
+
+    /// Another start of the gateway on the same files.
+    pub async fn restart(self) -> Self {
+        let (files, cluster) = (self.files, self.cluster);
+        drop((self.door, self.open, self.store));
+        Self::start(files, cluster).await
+    }
+
+    /// Another start after the state database was lost.
+    pub async fn forget(self) -> Self {
+        let (files, cluster) = (self.files, self.cluster);
+        drop((self.door, self.open, self.store));
+        for entry in std::fs::read_dir(files.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        std::fs::remove_dir_all(files.path().join("store/.snapgate")).unwrap();
+        Self::start(files, cluster).await
+    }
+
+    async fn start(files: Arc<tempfile::TempDir>, cluster: build::Cluster) -> Self {
+        let database = Database::open(&files.path().join("state.db")).unwrap();
+        let state: Arc<dyn State> = Arc::new(database);
+        let directory = Directory::open(files.path().join("store")).await.unwrap();
+        let store: Arc<dyn Store> = Arc::new(directory);
+        let plan = plan();
+        let layout = Layout::new([Configured {
+            repository: Repository::new("prod"),
+            bucket: plan.bucket.clone(),
+            base_path: plan.base_path.clone(),
+        }])
+        .unwrap();
+        let identity = RepositoryIdentity {
+            name: Repository::new("prod"),
+            bucket: plan.bucket.clone(),
+            base_path: plan.base_path.clone(),
+            store: plan.store.clone(),
+        };
+        let row = state.open_repository(&identity).await.unwrap();
+        let open = OpenRepository::new(identity.name, &row, plan, Arc::clone(&store), true);
+        let open = Arc::new(open);
+        let door = Arc::new(Door::new(layout, state, vec![Arc::clone(&open)]));
+        door.recover().await.unwrap();
+        Self {
+            files,
+            door,
+            open,
+            store,
+            cluster,
+        }
+    }
+
+    /// Where an object's bytes lie.
+    pub fn path(&self, key: &str) -> PathBuf {
+        self.files.path().join("store").join(key)
+    }
+
+    /// Takes a snapshot of one index with two shards, through the door.
+    pub async fn snapshot(&mut self, name: &str) {
+        self.take(name);
+        self.send_all().await;
+    }
+
+    /// Takes a snapshot whose requests are not sent yet.
+    pub fn take(&mut self, name: &str) {
+        let take = Take {
+            index: "logs",
+            shards: 2,
+            new_files: 3,
+            merged_away: 0,
+            failed_shard: None,
+        };
+        self.cluster.create(name, &[take]);
+    }
+
+    pub async fn send_all(&mut self) {
+        for request in self.cluster.requests() {
+            self.send(request).await.unwrap();
+        }
+    }
+
+    pub async fn send(&self, request: Request) -> Result<(), Error> {
+        match request {
+            Request::Put { key, bytes, .. } => self.put(key.as_str(), bytes).await.map(drop),
+            Request::Delete { key, .. } => {
+                let bucket = Bucket::new("backups");
+                let verdicts = self.door.delete(&caller(), &bucket, vec![key]).await?;
+                verdicts.into_iter().collect::<Result<_, _>>()
+            }
+        }
+    }
+
+    pub async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<Written, Error> {
+        let body = Body {
+            size: Some(bytes.len() as u64),
+            bytes: Box::pin(futures::stream::iter([Ok(Bytes::from(bytes))])),
+            trailer: None,
+            md5: None,
+            expected: Vec::new(),
+            compute: None,
+        };
+        let at = self.at(key);
+        self.door.may_write(&caller(), &at).await?;
+        self.door
+            .put(
+                &caller(),
+                &at,
+                body,
+                Details::default(),
+                WriteCondition::Always,
+            )
+            .await
+    }
+
+    pub fn at(&self, key: &str) -> Address {
+        Address {
+            bucket: self.open.plan.bucket.clone(),
+            key: ObjectKey::parse(key).unwrap(),
+        }
+    }
+
+    /// Kinds and subjects of the open warnings.
+    pub async fn warnings(&self) -> Vec<String> {
+        let rows = self.door.watch().open(self.open.id).await.unwrap();
+        rows.into_iter()
+            .map(|row| format!("{} {}", row.kind, row.subject))
+            .collect()
+    }
+
+    /// Names of the data files that lie in the store.
+    pub fn data_files(&self) -> Vec<String> {
+        let root = self.files.path().join("store");
+        let mut found = Vec::new();
+        let mut folders = vec![root.join(BASE)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if name.contains("/__") {
+                    found.push(name.to_owned());
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+pub fn caller() -> Caller {
+    Caller {
+        cluster: Cluster::new("a"),
+        request_id: "test".into(),
+        invocation: None,
+        presigned: false,
+    }
+}
+
+fn plan() -> RepositoryPlan {
+    RepositoryPlan {
+        bucket: Bucket::new("backups"),
+        base_path: BASE.into(),
+        store: StoreName::new("local"),
+        writers: BTreeSet::from([Cluster::new("a")]),
+        readers: Readers::Everyone,
+        mode: Mode::Auto,
+        retention: Duration::from_secs(60),
+    }
+}
