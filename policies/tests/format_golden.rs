@@ -6,7 +6,9 @@ mod repositories;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::sync::Arc;
 
+use policies::format::closure::{Knowledge, Observed};
 use policies::format::digest::{self, kept};
 use policies::format::footer::LuceneFooter;
 use policies::format::frame::{self, Limits, Packing};
@@ -188,6 +190,43 @@ fn every_digest_of_every_fixture_is_kept_without_loss_and_smaller_than_its_objec
                 kept.len(),
                 bytes.len()
             );
+        }
+    }
+}
+
+#[test]
+fn a_root_read_in_steps_is_known_as_one_that_was_read_at_once() {
+    for fixture in repositories::all() {
+        let mut lost = fixture.objects.clone();
+        let blob = lost.keys().find(|key| key.contains("/__")).cloned();
+        lost.remove(&blob.unwrap());
+        for objects in [fixture.objects.clone(), lost] {
+            let store = Store {
+                objects,
+                listing: None,
+            };
+            let (whole, _) = store.adopt(fixture.base_path);
+            let root = Arc::new(repositories::newest_root(&store.objects, fixture.base_path));
+            let mut stepped = Knowledge::new(whole.layout().clone());
+            let mut facts = Observed::default();
+            for part in root.in_steps(1) {
+                let proposal = loop {
+                    match stepped.propose(part.clone(), &facts) {
+                        Ok(proposal) => break proposal,
+                        Err(needs) => store.answer(needs, &mut facts),
+                    }
+                };
+                stepped.grow(proposal);
+                facts.keep_descriptions();
+            }
+            stepped.adopted();
+            assert_eq!(stepped.live().len(), 1);
+            let members = |knowledge: &Knowledge| {
+                let members = knowledge.members().map(|member| format!("{member:?}"));
+                members.collect::<BTreeSet<_>>()
+            };
+            assert_eq!(members(&stepped), members(&whole), "{}", fixture.name);
+            assert!(stepped.problems().eq(whole.problems()), "{}", fixture.name);
         }
     }
 }

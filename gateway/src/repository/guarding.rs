@@ -25,7 +25,9 @@ use policies::lock::Permit;
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
+use super::kept::Keeping;
 use super::{Door, Error, Refusal};
+use crate::state::digests::content_of;
 use crate::state::{Entry, ListQuery, Put};
 
 /// Larger metadata is not kept while it passes; it is read from the store when it is asked for.
@@ -34,6 +36,8 @@ const LARGEST_METADATA: usize = 32 << 20;
 const LARGEST_ROOT: usize = 256 << 20;
 /// Digests of metadata that passed and no root named yet.
 const MOST_RECENT: usize = 50_000;
+/// Indices that are looked at before what was read of them is forgotten.
+const STEP: usize = 16;
 /// Metadata read from the store at once.
 const PARALLEL: usize = 16;
 const PAGE: usize = 1000;
@@ -44,6 +48,7 @@ pub struct Guarding {
     /// Held for writing while a root is committed, for reading while objects are hidden.
     pub(super) commits: tokio::sync::RwLock<()>,
     recent: Mutex<HashMap<ObjectKey, digest::Read>>,
+    pub(super) keeping: Arc<Keeping>,
     /// The cluster id that committed roots under this epoch.
     bound: Mutex<Option<(Epoch, Arc<str>)>>,
 }
@@ -72,6 +77,7 @@ impl Guarding {
             guard: Mutex::new(Guard::new(name.clone(), layout, Scope::Observing)),
             commits: tokio::sync::RwLock::new(()),
             recent: Mutex::new(HashMap::new()),
+            keeping: Arc::default(),
             bound: Mutex::new(None),
         }
     }
@@ -199,17 +205,21 @@ impl Door {
             }
         };
         let mut facts = Observed::default();
-        let proposal = loop {
-            match knowledge.propose(Arc::clone(&root), &facts) {
-                Ok(proposal) => break proposal,
-                Err(needs) => self.fetch(open, needs, &mut facts).await?,
-            }
-        };
-        for problem in &proposal.problems {
+        for part in root.in_steps(STEP) {
+            let proposal = loop {
+                match knowledge.propose(Arc::clone(&part), &facts) {
+                    Ok(proposal) => break proposal,
+                    Err(needs) => self.fetch(open, needs, &mut facts).await?,
+                }
+            };
+            knowledge.grow(proposal);
+            facts.keep_descriptions();
+        }
+        let problems: Vec<_> = knowledge.problems().cloned().collect();
+        for problem in &problems {
             tracing::warn!(repository = %open.name, key = %problem.key, problem = %problem.kind, snapshots = ?problem.snapshots, "damage that was there before");
         }
-        self.damage_found(open, &proposal.problems).await;
-        knowledge.commit(proposal);
+        self.damage_found(open, &problems).await;
         *open.guarding.guard.lock() = Guard::adopted(open.name.clone(), knowledge);
         open.guarding.recent.lock().clear();
         Ok(())
@@ -335,6 +345,7 @@ impl Door {
                 None => missing.push((key, class)),
             }
         }
+        let missing = self.kept_digests(open, missing, facts).await?;
         let mut read = futures::stream::iter(
             missing
                 .into_iter()
@@ -344,6 +355,8 @@ impl Door {
         while let Some((key, digest)) = read.try_next().await? {
             facts.digests.insert(key, digest);
         }
+        drop(read);
+        self.write_digests_now(open).await;
         for (shard, directory) in needs.numbered {
             let highest = self.highest_numbered(open, &directory).await?;
             facts.numbered.insert(shard, highest);
@@ -357,10 +370,14 @@ impl Door {
         key: ObjectKey,
         class: Class,
     ) -> Result<(ObjectKey, digest::Read), Error> {
+        let object = self.lookup(open, &key).await?.object;
         let body = self.body(open, &key, LARGEST_ROOT).await?;
         let digest = read_digest(&class, body).await.ok_or_else(|| {
             Error::Unavailable(format!("'{key}' has no digest; this is a defect."))
         })?;
+        if let Some(object) = object {
+            self.keep_digest(open, &key, content_of(&object), Some(&digest));
+        }
         Ok((key, digest))
     }
 

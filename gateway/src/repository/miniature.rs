@@ -159,6 +159,17 @@ impl World {
         }
     }
 
+    /// The first key of the repository's root level whose name starts so.
+    pub fn cluster_key(&self, name: &str) -> ObjectKey {
+        let mut names: Vec<_> = std::fs::read_dir(self.path(BASE))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|found| found.starts_with(name))
+            .collect();
+        names.sort();
+        ObjectKey::parse(&format!("{BASE}/{}", names[0])).unwrap()
+    }
+
     /// Kinds and subjects of the open warnings.
     pub async fn warnings(&self) -> Vec<String> {
         let rows = self.door.watch().open(self.open.id).await.unwrap();

@@ -15,6 +15,7 @@ mod guarding;
 pub mod handover;
 pub mod incarnation;
 mod ingest;
+mod kept;
 mod list;
 mod lookout;
 #[cfg(test)]

@@ -137,6 +137,7 @@ impl Door {
         let open = &found.open;
         let mut put = new_row(open, &to.key, &prepared, true);
         let (captured, footer) = (prepared.captured, prepared.footer);
+        let hash = prepared.hash;
         match prepared.upload.publish(Publish::CreateOnly).await {
             Ok(published) => put.identity = published.identity,
             Err(stores::Error::Exists) => {
@@ -153,6 +154,7 @@ impl Door {
         match self.state.record(permit, put.clone()).await {
             Ok(_) => {
                 let digest = open.tell_written(&to.key, &found.class, captured).await;
+                self.keep_digest(open, &to.key, hash.to_vec(), digest.as_ref());
                 self.look_at_checksum(open, &to.key, digest.as_ref(), footer)
                     .await;
                 Ok((etag, now))
@@ -264,12 +266,13 @@ impl Door {
                 .commit_root(caller, found, permit, to, prepared, generation, answer)
                 .await;
         }
-        let footer = prepared.footer.take();
+        let (footer, hash) = (prepared.footer.take(), prepared.hash);
         let done = self
             .commit(caller, found, permit, to, prepared, current, answer)
             .await?;
         self.look_at_checksum(open, &to.key, digest.as_ref(), footer)
             .await;
+        self.keep_digest(open, &to.key, hash.to_vec(), digest.as_ref());
         open.guarding.written(&to.key, &found.class, digest);
         Ok(done)
     }
@@ -319,6 +322,7 @@ impl Door {
             snapshots: admitted.snapshots(),
         });
         open.guarding.committed(admitted, epoch_of(permit));
+        self.write_digests(open);
         let closed = [Kind::RootRefused];
         self.watch.clear_if_open(open.id, &open.name, &closed).await;
         Ok(done)

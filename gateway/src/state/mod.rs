@@ -17,6 +17,7 @@ use policies::lock::{Lock, Permit};
 
 use crate::stores::{Identity, StoredPart, UploadId};
 
+pub mod digests;
 #[allow(
     dead_code,
     reason = "its user, the applier, comes with the next change"
@@ -37,7 +38,14 @@ pub type Millis = i64;
 
 #[async_trait]
 pub trait State:
-    mirrors::Mirrors + positions::Positions + warnings::Warnings + fmt::Debug + Send + Sync + 'static
+    digests::Digests
+    + mirrors::Mirrors
+    + positions::Positions
+    + warnings::Warnings
+    + fmt::Debug
+    + Send
+    + Sync
+    + 'static
 {
     /// Finds or makes the rows of a configured repository. Moving a repository to another bucket, base
     /// path or store under the same name is refused ([`Error::Mismatch`]).

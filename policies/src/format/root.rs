@@ -135,6 +135,23 @@ impl Root {
         json::parse(generation, json)
     }
 
+    /// This root with its first indices only, then with more, at last whole: what is read for one step can be forgotten
+    /// before the next. `step` is how many indices each adds.
+    #[must_use]
+    pub fn in_steps(self: &Arc<Self>, step: usize) -> Vec<Arc<Self>> {
+        let ends = (0..self.indices.len()).step_by(step.max(1)).skip(1);
+        ends.map(|end| Arc::new(self.with_first_indices(end)))
+            .chain([Arc::clone(self)])
+            .collect()
+    }
+
+    fn with_first_indices(&self, count: usize) -> Self {
+        let mut part = self.clone();
+        part.indices.truncate(count);
+        part.directories.retain(|_, at| (*at as usize) < count);
+        part
+    }
+
     /// The root a 2.x repository would have: there the truth is the list of `snap-<name>.dat`, and index
     /// directories are named like the indices (`BlobStoreRepository` 2.4, read back).
     pub fn of_snapshots(infos: &[SnapshotInfo]) -> Result<Self, RootError> {

@@ -14,6 +14,7 @@ use crate::stores::Identity;
 
 pub mod audit;
 pub mod catalog;
+pub mod digests;
 pub mod intents;
 pub mod listing;
 pub mod lock;
@@ -80,6 +81,8 @@ macro_rules! conformance {
             mirrors: nothing_is_reaped_that_a_mirror_still_needs,
             mirrors: the_journal_is_cut_only_after_those_behind_were_told_to_reconcile,
             mirrors: a_healed_object_has_its_new_identity_and_nothing_else_changed,
+            digests: a_digest_is_given_back_while_its_object_has_that_content,
+            digests: a_digest_goes_with_its_object,
             positions: a_position_is_kept_per_repository_and_work_until_it_is_forgotten,
             warnings: a_warning_is_open_once_until_it_is_cleared,
             warnings: warnings_of_one_kind_are_bounded_and_the_rest_is_counted,

@@ -18,6 +18,7 @@ use rusqlite::Connection;
 mod answers;
 mod audit;
 mod catalog;
+mod digests;
 mod intents;
 mod listing;
 mod lock;

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     MIRRORS,
     super::warnings::TABLE,
     super::positions::TABLE,
+    super::digests::TABLE,
 ];
 
 /// The version that this program writes.

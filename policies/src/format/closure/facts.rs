@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::format::digest;
+use crate::format::digest::{self, Digest};
 use crate::key::{Class, ObjectKey, Shard};
 
 /// The catalog and the kept digests, as far as they were fetched. `None` always means "not fetched", never "absent".
@@ -56,6 +56,16 @@ pub struct Observed {
     pub sizes: HashMap<ObjectKey, Option<u64>>,
     pub digests: HashMap<ObjectKey, digest::Read>,
     pub numbered: HashMap<Shard, Option<u64>>,
+}
+
+impl Observed {
+    /// Forgets what one step of a root was judged by, but for what later steps ask again: the snapshots' own
+    /// descriptions, which say what failed in them, and the numbers of shard indexes.
+    pub fn keep_descriptions(&mut self) {
+        self.sizes.clear();
+        self.digests
+            .retain(|_, digest| matches!(digest.as_deref(), Ok(Digest::SnapshotInfo(_))));
+    }
 }
 
 impl Facts for Observed {

@@ -218,6 +218,14 @@ impl Knowledge {
         }
     }
 
+    /// As [`Self::commit`], of a root that is the newest one with more of its indices ([`Root::in_steps`]): it takes that
+    /// one's place.
+    pub fn grow(&mut self, proposal: Proposal) {
+        self.commit(proposal);
+        let newest = self.live.len() - 1;
+        self.live.drain(..newest);
+    }
+
     /// A root taken over from a store, not seen committed: final as it is.
     pub fn adopted(&mut self) {
         if let Some(newest) = self.live.last_mut() {

@@ -1,0 +1,144 @@
+//! Digests of metadata, kept in the state database as they pass, so that neither a commit nor a restart reads from the
+//! store what the gateway saw.
+//!
+//! Written beside the objects' own transactions, in batches, and never waited for: one that a crash or a full
+//! disk loses is read from its object again, and kept then. What waits to be written is bounded.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use policies::format::closure::Observed;
+use policies::format::digest::{self, kept};
+use policies::key::{Class, ObjectKey};
+use tokio::sync::Semaphore;
+
+#[cfg(test)]
+mod tests;
+
+use super::door::OpenRepository;
+use super::gate::state_failed;
+use super::{Door, Error};
+use crate::state::digests::KeptDigest;
+use crate::state::{BucketId, State};
+
+/// Bytes in one batch, and of one digest: a larger one is read from its object when it is asked for.
+const BATCH: usize = 1 << 20;
+/// Bytes that may wait while a batch is written; beyond that they are not kept.
+const WAITING: usize = 16 << 20;
+/// Keys asked for at once.
+const PAGE: usize = 1000;
+
+/// Digests on their way to the state database.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    waiting: Mutex<(Vec<KeptDigest>, usize)>,
+    /// One batch at a time.
+    writing: Arc<Semaphore>,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            writing: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+impl Keeping {
+    /// True = a batch is full.
+    fn push(&self, digest: KeptDigest) -> bool {
+        let mut waiting = self.waiting.lock();
+        let size = digest.body.len() + digest.key.as_str().len();
+        if waiting.1 + size > WAITING {
+            return true;
+        }
+        waiting.1 += size;
+        waiting.0.push(digest);
+        waiting.1 >= BATCH
+    }
+
+    async fn write(&self, state: &dyn State, bucket: BucketId) {
+        loop {
+            let (batch, _) = std::mem::take(&mut *self.waiting.lock());
+            if batch.is_empty() {
+                return;
+            }
+            if let Err(e) = state.keep_digests(bucket, batch).await {
+                tracing::warn!(cause = %e, "digests of metadata could not be kept; the next start reads them from the store");
+                return;
+            }
+        }
+    }
+}
+
+impl Door {
+    /// Keeps the digest of an object that was just made visible with this content.
+    pub(super) fn keep_digest(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+        content: Vec<u8>,
+        digest: Option<&digest::Read>,
+    ) {
+        let Some(Ok(digest)) = digest else {
+            return;
+        };
+        let body = kept::encode(digest);
+        if body.len() > BATCH {
+            return;
+        }
+        let digest = KeptDigest {
+            key: key.clone(),
+            content,
+            body,
+        };
+        if open.guarding.keeping.push(digest) {
+            self.write_digests(open);
+        }
+    }
+
+    /// Writes what waits, unless a batch is being written: that one's end takes the rest with it.
+    pub(super) fn write_digests(&self, open: &OpenRepository) {
+        let keeping = Arc::clone(&open.guarding.keeping);
+        let Ok(turn) = Arc::clone(&keeping.writing).try_acquire_owned() else {
+            return;
+        };
+        let (state, bucket) = (Arc::clone(&self.state), open.bucket_id);
+        tokio::spawn(async move {
+            let _turn = turn;
+            keeping.write(state.as_ref(), bucket).await;
+        });
+    }
+
+    /// As [`Self::write_digests`], and waits: what is read from a store by thousands must not pile up.
+    pub(super) async fn write_digests_now(&self, open: &OpenRepository) {
+        let keeping = &open.guarding.keeping;
+        let _turn = keeping.writing.acquire().await;
+        keeping.write(self.state.as_ref(), open.bucket_id).await;
+    }
+
+    /// Adds what is kept of `wanted` to the facts; the rest must be read.
+    pub(super) async fn kept_digests(
+        &self,
+        open: &OpenRepository,
+        wanted: Vec<(ObjectKey, Class)>,
+        facts: &mut Observed,
+    ) -> Result<Vec<(ObjectKey, Class)>, Error> {
+        for page in wanted.chunks(PAGE) {
+            let keys: Vec<ObjectKey> = page.iter().map(|(key, _)| key.clone()).collect();
+            let found = self
+                .state
+                .digests(open.bucket_id, &keys)
+                .await
+                .map_err(|e| state_failed("read what it keeps of metadata", &e))?;
+            for (key, body) in found {
+                if let Some(digest) = kept::decode(&body) {
+                    facts.digests.insert(key, Ok(Arc::new(digest)));
+                }
+            }
+        }
+        let read = |(key, _): &(ObjectKey, Class)| !facts.digests.contains_key(key);
+        Ok(wanted.into_iter().filter(read).collect())
+    }
+}
