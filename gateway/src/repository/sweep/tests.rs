@@ -50,8 +50,8 @@ async fn what_vanished_or_changed_in_the_store_is_found_without_being_read() {
     assert_eq!(
         world.warnings().await,
         [
-            format!("object_changed {changed}"),
-            format!("object_changed {gone}")
+            format!("object_changed {gone}"),
+            format!("object_changed {changed}")
         ],
         "the bytes are back, but nobody can say that they are the same"
     );
