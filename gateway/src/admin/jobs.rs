@@ -83,6 +83,10 @@ impl Jobs {
 }
 
 impl Job {
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     pub fn progress(&self, done: u64, total: u64) {
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);

@@ -139,6 +139,16 @@ async fn act(
             format!("the reason is longer than {LONGEST_REASON} bytes"),
         ));
     }
+    if let Some(job) = admin.jobs.running("adopt", &open.name) {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            format!(
+                "repository '{}' is being adopted; wait for job {}",
+                open.name,
+                job.id()
+            ),
+        ));
+    }
     let steps = handover::steps(open, &ask);
     let row = admin
         .door

@@ -70,6 +70,12 @@ impl Watch {
         self.events.subscribe()
     }
 
+    /// How many listen now.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        self.events.receiver_count()
+    }
+
     /// Opens a warning, or says that its cause is still there.
     pub async fn raise(&self, id: RepositoryId, name: &Repository, warning: Warning) {
         let kind = warning.kind();
