@@ -11,10 +11,11 @@ use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use policies::format::closure::{Knowledge, Needs, Observed};
-use policies::format::digest;
+use policies::format::digest::{self, Digest};
 use policies::format::frame::Limits;
 use policies::format::paths::Layout;
 use policies::format::root::Root;
+use policies::format::shard::File;
 use policies::guard::{
     Admitted, Candidate, Deletion, Explanation, Guard, Incoming, Overwrite, Report, Rules, Scope,
 };
@@ -34,8 +35,8 @@ use crate::state::{Entry, ListQuery, Put};
 const LARGEST_METADATA: usize = 32 << 20;
 /// A root must be judged before it is visible, so it is always kept.
 const LARGEST_ROOT: usize = 256 << 20;
-/// Digests of metadata that passed and no root named yet.
-const MOST_RECENT: usize = 50_000;
+/// Bytes in memory of digests that passed and no root named yet; what does not fit is asked of the state database.
+const MOST_RECENT: usize = 64 << 20;
 /// Indices that are looked at before what was read of them is forgotten.
 const STEP: usize = 16;
 /// Metadata read from the store at once.
@@ -47,7 +48,7 @@ pub struct Guarding {
     guard: Mutex<Guard>,
     /// Held for writing while a root is committed, for reading while objects are hidden.
     pub(super) commits: tokio::sync::RwLock<()>,
-    recent: Mutex<HashMap<ObjectKey, digest::Read>>,
+    recent: Mutex<Recent>,
     pub(super) keeping: Arc<Keeping>,
     /// The cluster id that committed roots under this epoch.
     bound: Mutex<Option<(Epoch, Arc<str>)>>,
@@ -57,6 +58,47 @@ impl std::fmt::Debug for Guarding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Guarding").finish_non_exhaustive()
     }
+}
+
+/// Digests that passed since the last root, and what they take.
+#[derive(Default)]
+struct Recent {
+    digests: HashMap<ObjectKey, digest::Read>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn add(&mut self, key: &ObjectKey, digest: digest::Read) {
+        let bytes = weight(&digest);
+        if self.bytes + bytes > MOST_RECENT {
+            *self = Self::default();
+        }
+        self.bytes += bytes;
+        self.digests.insert(key.clone(), digest);
+    }
+
+    fn forget(&mut self, key: &ObjectKey) {
+        if let Some(digest) = self.digests.remove(key) {
+            self.bytes -= weight(&digest);
+        }
+    }
+}
+
+/// Bytes that a digest takes in memory, about.
+fn weight(digest: &digest::Read) -> usize {
+    const ENTRY: usize = 256;
+    let files = match digest.as_deref() {
+        Ok(Digest::ShardSnapshot(body)) => body.files.len(),
+        Ok(Digest::ShardIndex(body)) => body.files.len(),
+        Ok(
+            Digest::SnapshotInfo(_)
+            | Digest::GlobalMetadata
+            | Digest::IndexMetadata { .. }
+            | Digest::ShallowShardSnapshot,
+        )
+        | Err(_) => 0,
+    };
+    ENTRY + files * size_of::<File>()
 }
 
 /// A root that may be committed.
@@ -76,7 +118,7 @@ impl Guarding {
         Self {
             guard: Mutex::new(Guard::new(name.clone(), layout, Scope::Observing)),
             commits: tokio::sync::RwLock::new(()),
-            recent: Mutex::new(HashMap::new()),
+            recent: Mutex::default(),
             keeping: Arc::default(),
             bound: Mutex::new(None),
         }
@@ -119,23 +161,16 @@ impl Guarding {
     }
 
     pub(super) fn deleted(&self, key: &ObjectKey, class: &Class) {
-        self.recent.lock().remove(key);
+        self.recent.lock().forget(key);
         self.guard.lock().deleted(key, class);
     }
 
     pub(super) fn written(&self, key: &ObjectKey, class: &Class, digest: Option<digest::Read>) {
         self.guard.lock().written(key, class, digest.as_ref());
         let mut recent = self.recent.lock();
-        match digest {
-            Some(digest) => {
-                if recent.len() >= MOST_RECENT {
-                    recent.clear();
-                }
-                recent.insert(key.clone(), digest);
-            }
-            None => {
-                recent.remove(key);
-            }
+        recent.forget(key);
+        if let Some(digest) = digest {
+            recent.add(key, digest);
         }
     }
 
@@ -144,7 +179,7 @@ impl Guarding {
             *self.bound.lock() = Some((epoch, cluster));
         }
         self.guard.lock().committed(root.admitted);
-        self.recent.lock().clear();
+        *self.recent.lock() = Recent::default();
     }
 }
 
@@ -221,7 +256,7 @@ impl Door {
         }
         self.damage_found(open, &problems).await;
         *open.guarding.guard.lock() = Guard::adopted(open.name.clone(), knowledge);
-        open.guarding.recent.lock().clear();
+        *open.guarding.recent.lock() = Recent::default();
         Ok(())
     }
 
@@ -337,7 +372,7 @@ impl Door {
         }
         let mut missing = Vec::new();
         for (key, class) in needs.digests {
-            let known = open.guarding.recent.lock().get(&key).cloned();
+            let known = open.guarding.recent.lock().digests.get(&key).cloned();
             match known {
                 Some(digest) => {
                     facts.digests.insert(key, digest);

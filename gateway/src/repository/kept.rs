@@ -21,8 +21,10 @@ use super::{Door, Error};
 use crate::state::digests::KeptDigest;
 use crate::state::{BucketId, State};
 
-/// Bytes in one batch, and of one digest: a larger one is read from its object when it is asked for.
+/// Bytes in one batch.
 const BATCH: usize = 1 << 20;
+/// Bytes of one digest: a larger one (300,000 files) is read from its object when it is asked for.
+const LARGEST: usize = 8 << 20;
 /// Bytes that may wait while a batch is written; beyond that they are not kept.
 const WAITING: usize = 16 << 20;
 /// Keys asked for at once.
@@ -85,7 +87,7 @@ impl Door {
             return;
         };
         let body = kept::encode(digest);
-        if body.len() > BATCH {
+        if body.len() > LARGEST {
             return;
         }
         let digest = KeptDigest {
@@ -125,6 +127,9 @@ impl Door {
         wanted: Vec<(ObjectKey, Class)>,
         facts: &mut Observed,
     ) -> Result<Vec<(ObjectKey, Class)>, Error> {
+        if !wanted.is_empty() {
+            self.write_digests_now(open).await;
+        }
         for page in wanted.chunks(PAGE) {
             let keys: Vec<ObjectKey> = page.iter().map(|(key, _)| key.clone()).collect();
             let found = self
