@@ -334,6 +334,7 @@ fn adopted(open: &OpenRepository, listed: Listed, replaces: Option<u64>) -> Put 
         kept: None,
         journalled: true,
         completes: None,
+        root: None,
         answer: None,
     }
 }
@@ -345,6 +346,7 @@ fn write_failed(e: &WriteError) -> Error {
         | WriteError::Exists(_)
         | WriteError::KeyBusy
         | WriteError::IntentGone
-        | WriteError::UploadGone => unavailable("record what the store holds", e),
+        | WriteError::UploadGone
+        | WriteError::Pinned(_) => unavailable("record what the store holds", e),
     }
 }

@@ -182,6 +182,14 @@ impl OpenRepository {
                 Error::SlowDown("This write was ended by a hand-over; try again.".into())
             }
             WriteError::UploadGone => Error::NoSuchUpload,
+            WriteError::Pinned(snapshot) => Refusal::Guard {
+                label: "pinned",
+                sentence: format!(
+                    "Snapshot '{snapshot}' of repository '{}' was pinned by an operator while a root without it was on its way; ask for: snapgate unpin {} {snapshot}.",
+                    self.name, self.name
+                ),
+            }
+            .into(),
             WriteError::Failed(e) => state_failed("record the write", &e),
         }
     }

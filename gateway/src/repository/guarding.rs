@@ -19,9 +19,9 @@ use policies::format::shard::File;
 use policies::guard::{
     Admitted, Candidate, Deletion, Explanation, Guard, Incoming, Overwrite, Report, Rules, Scope,
 };
-use policies::identity::{Epoch, Repository};
+use policies::identity::{Cluster, Epoch, Repository};
 use policies::key::{Class, ObjectKey};
-use policies::lock::Permit;
+use policies::lock::{self, Permit};
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
@@ -29,7 +29,7 @@ use super::ingest::store_failed;
 use super::kept::Keeping;
 use super::{Door, Error, Refusal};
 use crate::state::digests::content_of;
-use crate::state::{Entry, ListQuery, Put};
+use crate::state::{CommittedRoot, Entry, ListQuery, SnapshotName};
 
 /// Larger metadata is not kept while it passes; it is read from the store when it is asked for.
 const LARGEST_METADATA: usize = 32 << 20;
@@ -110,6 +110,32 @@ pub(super) struct AdmittedRoot {
 impl AdmittedRoot {
     pub(super) fn snapshots(&self) -> usize {
         self.admitted.root().snapshots.len()
+    }
+
+    /// What its commit writes down beside it.
+    pub(super) fn restore_point(&self, cluster: Option<&Cluster>, epoch: Epoch) -> CommittedRoot {
+        let damaged = |report: &Report| matches!(report, Report::Damage(_));
+        CommittedRoot {
+            cluster: cluster.cloned(),
+            epoch,
+            complete: !self.admitted.reports().iter().any(damaged),
+            ..committed_root(self.admitted.root())
+        }
+    }
+}
+
+/// Of a root whose writer is not known.
+fn committed_root(root: &Root) -> CommittedRoot {
+    let name = |s: &policies::format::root::Snapshot| SnapshotName {
+        name: s.name.clone(),
+        uuid: s.uuid.clone(),
+    };
+    CommittedRoot {
+        generation: root.generation,
+        cluster: None,
+        epoch: Epoch(0),
+        snapshots: root.snapshots.iter().map(name).collect(),
+        complete: true,
     }
 }
 
@@ -255,9 +281,31 @@ impl Door {
             tracing::warn!(repository = %open.name, key = %problem.key, problem = %problem.kind, snapshots = ?problem.snapshots, "damage that was there before");
         }
         self.damage_found(open, &problems).await;
+        self.note_restore_point(open, &root, problems.is_empty(), object.modified_ms)
+            .await?;
         *open.guarding.guard.lock() = Guard::adopted(open.name.clone(), knowledge);
         *open.guarding.recent.lock() = Recent::default();
         Ok(())
+    }
+
+    /// A root that was committed before restore points were written down, or adopted.
+    async fn note_restore_point(
+        &self,
+        open: &OpenRepository,
+        root: &Root,
+        complete: bool,
+        committed_ms: i64,
+    ) -> Result<(), Error> {
+        let us = Cluster::new("snapgate");
+        let permit = lock::settle(&open.name, &us, open.gate.row().lock.epoch());
+        let root = CommittedRoot {
+            complete,
+            ..committed_root(root)
+        };
+        self.state
+            .note_restore_point(&permit, open.id, root, committed_ms)
+            .await
+            .map_err(|e| state_failed("note a restore point", &e))
     }
 
     /// May this root be committed? The caller holds `commits` for writing until it is, or is not.
@@ -331,28 +379,7 @@ impl Door {
                 continue;
             };
             self.state
-                .reaped(permit, vec![tombstone.id])
-                .await
-                .map_err(|e| state_failed("show a deleted object again", &e))?;
-            let object = tombstone.object;
-            let put = Put {
-                repository: open.id,
-                bucket: open.bucket_id,
-                key: object.key,
-                size: object.size,
-                etag: object.etag,
-                hash: object.hash,
-                identity: object.identity,
-                now_ms: object.modified_ms,
-                details: object.details,
-                replaces: None,
-                kept: None,
-                journalled: true,
-                completes: None,
-                answer: None,
-            };
-            self.state
-                .record(permit, put)
+                .revive(permit, open.bucket_id, vec![tombstone.id])
                 .await
                 .map_err(|e| super::unavailable("show a deleted object again", &e))?;
             tracing::info!(repository = %open.name, key = %key, "shown again: a root needs it");

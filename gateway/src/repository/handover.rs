@@ -315,7 +315,8 @@ impl Door {
             | WriteError::Exists(_)
             | WriteError::KeyBusy
             | WriteError::IntentGone
-            | WriteError::UploadGone => Error::Failed(super::Error::SlowDown(
+            | WriteError::UploadGone
+            | WriteError::Pinned(_) => Error::Failed(super::Error::SlowDown(
                 "The lock was moved by another gateway; try again.".into(),
             )),
         })?;

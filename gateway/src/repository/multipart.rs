@@ -174,6 +174,7 @@ impl Door {
             hash: whole.hash,
             details: some(details),
             completes: Some(upload.to_owned()),
+            root: None,
             operation: "CompleteMultipartUpload",
             captured: captured(&found, upload, &chosen),
             footer: None,

@@ -120,6 +120,9 @@ impl Door {
                 None => return Ok(true),
             }
         }
+        if self.kept_for_another(open, tombstone).await? {
+            return Ok(true);
+        }
         let removed = open
             .store
             .delete(permit, std::slice::from_ref(&tombstone.location))
@@ -128,6 +131,22 @@ impl Door {
             result.map_err(|e| store_failed("remove a deleted object", &e))?;
         }
         Ok(true)
+    }
+
+    /// The same bytes were shown again and hidden again: a younger tombstone keeps them.
+    async fn kept_for_another(
+        &self,
+        open: &OpenRepository,
+        tombstone: &Tombstone,
+    ) -> Result<bool, Error> {
+        let all = self
+            .state
+            .tombstone(open.id, &tombstone.object.key)
+            .await
+            .map_err(|e| state_failed("look up deleted objects", &e))?;
+        Ok(all
+            .iter()
+            .any(|other| other.id != tombstone.id && other.location == tombstone.location))
     }
 
     /// What lies at a name in the store, read and hashed.
@@ -213,28 +232,6 @@ impl Door {
             result.map_err(|e| store_failed("free the name", &e))?;
         }
         Ok(())
-    }
-
-    /// The content at this name is visible again: its tombstones say nothing any more.
-    pub(super) async fn forget_tombstones_at(
-        &self,
-        open: &OpenRepository,
-        permit: &Permit,
-        key: &ObjectKey,
-    ) -> Result<(), Error> {
-        let ids: Vec<u64> = self
-            .tombstones_at(open, key)
-            .await?
-            .into_iter()
-            .map(|t| t.id)
-            .collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        self.state
-            .reaped(permit, ids)
-            .await
-            .map_err(|e| state_failed("forget deleted objects", &e))
     }
 
     async fn tombstones_at(

@@ -155,7 +155,8 @@ impl Door {
                         e @ (WriteError::LockMoved(_)
                         | WriteError::Exists(_)
                         | WriteError::KeyBusy
-                        | WriteError::UploadGone),
+                        | WriteError::UploadGone
+                        | WriteError::Pinned(_)),
                     ) => Err(super::unavailable("record a resolved write", &e)),
                 }
             }
@@ -219,7 +220,11 @@ impl Door {
             t.object.identity == held.identity
                 || (t.object.hash == Some(held.hash) && t.object.size == held.size)
         };
+        // Shown again after it was deleted: the tombstone only remembers that.
+        let visible = self.lookup(open, key).await?.object;
+        let is_visible = visible.is_some_and(|object| object.identity == held.identity);
         if Some(held.hash) != intent.put.hash
+            && !is_visible
             && let Some(tombstone) = tombstones.iter().find(is_held)
         {
             // Kept under its other name already: this one was about to be freed.

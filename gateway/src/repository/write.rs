@@ -28,7 +28,7 @@ use super::incarnation;
 use super::ingest::{ingest, store_failed};
 use super::lookout::Footer;
 use super::{Address, Body, Caller, Door, Error, WriteCondition, Written};
-use crate::state::{AnswerKey, Details, Kept, NewIntent, Object, Put, WriteError};
+use crate::state::{AnswerKey, CommittedRoot, Details, Kept, NewIntent, Object, Put, WriteError};
 use crate::stores::{self, Identity, Plan, Publish, Upload};
 use crate::telemetry::clock;
 use crate::watch::{Event, Kind};
@@ -45,6 +45,8 @@ pub(super) struct Prepared {
     pub details: Option<Arc<Details>>,
     /// The client's multipart upload that this completes.
     pub completes: Option<String>,
+    /// Of a root: the restore point it becomes.
+    pub root: Option<CommittedRoot>,
     pub operation: &'static str,
     /// The bytes, of metadata that the guard reads.
     pub captured: Option<Bytes>,
@@ -91,6 +93,7 @@ impl Door {
             hash: taken.hash,
             details: some(details),
             completes: None,
+            root: None,
             operation: "PutObject",
             captured: taken.captured.take(),
             footer,
@@ -193,14 +196,14 @@ impl Door {
                 identity: there.identity,
                 ..put
             };
-            self.forget_tombstones_at(open, permit, key).await?;
             self.state.record(permit, put).await.map_err(|e| match e {
                 WriteError::Failed(e) => state_failed("record the write", &e),
                 WriteError::LockMoved(_)
                 | WriteError::Exists(_)
                 | WriteError::KeyBusy
                 | WriteError::IntentGone
-                | WriteError::UploadGone => {
+                | WriteError::UploadGone
+                | WriteError::Pinned(_) => {
                     Error::SlowDown("Another write got in between; try again.".into())
                 }
             })?;
@@ -303,6 +306,7 @@ impl Door {
                 return Err(e);
             }
         };
+        prepared.root = Some(admitted.restore_point(Some(&caller.cluster), epoch_of(permit)));
         let done = match self
             .commit(caller, found, permit, to, prepared, None, answer)
             .await
@@ -601,6 +605,7 @@ fn new_row(open: &OpenRepository, key: &ObjectKey, prepared: &Prepared, journall
         kept: None,
         journalled,
         completes: prepared.completes.clone(),
+        root: prepared.root.clone(),
         answer: None,
     }
 }

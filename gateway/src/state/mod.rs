@@ -24,9 +24,14 @@ pub mod digests;
 )]
 pub mod mirrors;
 pub mod positions;
+mod restore_points;
 pub mod sqlite;
 mod stored;
 pub mod warnings;
+
+pub use restore_points::{
+    CommittedRoot, Hidden, PastObject, PastQuery, Pin, RestorePoint, RestorePoints, SnapshotName,
+};
 
 #[cfg(test)]
 mod conformance;
@@ -41,6 +46,7 @@ pub trait State:
     digests::Digests
     + mirrors::Mirrors
     + positions::Positions
+    + RestorePoints
     + warnings::Warnings
     + fmt::Debug
     + Send
@@ -346,6 +352,8 @@ pub struct Put {
     pub journalled: bool,
     /// The client's upload that this completes; it is forgotten in the same transaction.
     pub completes: Option<String>,
+    /// Of a root: the restore point that its commit makes.
+    pub root: Option<CommittedRoot>,
     /// How to recognise a replay of this request.
     pub answer: Option<AnswerKey>,
 }
@@ -498,6 +506,9 @@ pub enum WriteError {
     IntentGone,
     #[error("the upload is unknown")]
     UploadGone,
+    /// A root without a pinned snapshot; or a pin of a snapshot that the newest root does not hold.
+    #[error("the newest root and the pin of snapshot '{0}' contradict each other")]
+    Pinned(Arc<str>),
     #[error(transparent)]
     Failed(#[from] Error),
 }

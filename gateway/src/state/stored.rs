@@ -10,7 +10,10 @@ use policies::key::ObjectKey;
 use policies::lock::{Freeze, Lock, Next};
 use serde::{Deserialize, Serialize};
 
-use super::{AnswerKey, BucketId, Checksum, Details, Error, Kept, Put, RepositoryId, Result};
+use super::{
+    AnswerKey, BucketId, Checksum, CommittedRoot, Details, Error, Kept, Put, RepositoryId, Result,
+    SnapshotName,
+};
 use crate::stores::Identity;
 
 #[derive(Serialize, Deserialize)]
@@ -83,7 +86,25 @@ struct StoredPut {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     completes: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    root: Option<StoredRoot>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     answer: Option<StoredAnswerKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRoot {
+    generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
+    epoch: u64,
+    snapshots: Vec<StoredSnapshot>,
+    complete: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSnapshot {
+    name: String,
+    uuid: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -240,6 +261,13 @@ pub fn put_text(put: &Put) -> String {
         }),
         journalled: put.journalled,
         completes: put.completes.clone(),
+        root: put.root.as_ref().map(|root| StoredRoot {
+            generation: root.generation,
+            cluster: root.cluster.as_ref().map(ToString::to_string),
+            epoch: root.epoch.0,
+            snapshots: store_snapshots(&root.snapshots),
+            complete: root.complete,
+        }),
         answer: put.answer.as_ref().map(|answer| StoredAnswerKey {
             cluster: answer.cluster.to_string(),
             operation: answer.operation.to_string(),
@@ -284,6 +312,13 @@ pub fn put_from(stored: &str) -> Result<Put> {
         kept: kept.transpose()?,
         journalled: stored.journalled,
         completes: stored.completes,
+        root: stored.root.map(|root| CommittedRoot {
+            generation: root.generation,
+            cluster: root.cluster.map(Cluster::new),
+            epoch: Epoch(root.epoch),
+            snapshots: load_snapshots(root.snapshots),
+            complete: root.complete,
+        }),
         answer: answer.transpose()?,
     })
 }
@@ -295,6 +330,31 @@ pub fn details_text(details: Option<&Details>) -> Option<String> {
 
 pub fn details_from(stored: &str) -> Result<Arc<Details>> {
     parse(stored).map(Arc::new)
+}
+
+/// The names of a restore point's snapshots.
+pub fn snapshots_text(snapshots: &[SnapshotName]) -> String {
+    text(&store_snapshots(snapshots))
+}
+
+pub fn snapshots_from(stored: &str) -> Result<Arc<[SnapshotName]>> {
+    parse(stored).map(load_snapshots)
+}
+
+fn store_snapshots(snapshots: &[SnapshotName]) -> Vec<StoredSnapshot> {
+    let store = |snapshot: &SnapshotName| StoredSnapshot {
+        name: snapshot.name.to_string(),
+        uuid: snapshot.uuid.to_string(),
+    };
+    snapshots.iter().map(store).collect()
+}
+
+fn load_snapshots(stored: Vec<StoredSnapshot>) -> Arc<[SnapshotName]> {
+    let load = |snapshot: StoredSnapshot| SnapshotName {
+        name: snapshot.name.into(),
+        uuid: snapshot.uuid.into(),
+    };
+    stored.into_iter().map(load).collect()
 }
 
 /// None for no checksums.

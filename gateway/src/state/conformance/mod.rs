@@ -21,6 +21,7 @@ pub mod lock;
 pub mod mirrors;
 pub mod model;
 pub mod positions;
+pub mod restore_points;
 pub mod retention;
 pub mod uploads;
 pub mod warnings;
@@ -62,6 +63,19 @@ macro_rules! conformance {
             retention: a_removal_without_retention_leaves_no_tombstone,
             retention: a_tombstone_moves_and_is_forgotten,
             retention: answers_are_forgotten_after_a_day_of_uptime,
+            restore_points: a_roots_commit_makes_its_restore_point,
+            restore_points: a_resolved_root_makes_its_restore_point_too,
+            restore_points: an_adopted_root_is_noted_once_at_the_journals_end,
+            restore_points: restore_points_come_newest_first_and_in_pages,
+            restore_points: a_restore_point_is_found_by_a_journal_position,
+            restore_points: the_catalog_as_of_a_sequence_is_what_was_visible_then,
+            restore_points: a_page_of_the_past_has_common_prefixes_and_ends,
+            restore_points: pages_of_the_past_are_those_of_a_replayed_map,
+            restore_points: an_object_shown_again_is_seen_now_and_then,
+            restore_points: what_is_shown_again_must_be_free_and_lie_at_its_name,
+            restore_points: a_restore_point_is_incomplete_once_something_of_it_is_gone,
+            restore_points: a_root_without_a_pinned_snapshot_is_not_committed,
+            restore_points: only_a_snapshot_of_the_newest_root_is_pinned,
             uploads: an_upload_is_known_until_it_is_dropped,
             uploads: a_part_replaces_an_earlier_one_of_its_number,
             uploads: an_unknown_upload_takes_no_part,
@@ -199,6 +213,7 @@ impl World {
             kept: None,
             journalled: true,
             completes: None,
+            root: None,
             answer: None,
         }
     }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use super::lock::{self, Leave};
 use super::rows::{Etag, count, etag, int, key, object, object_columns};
 use super::writer::{Fault, Tx};
-use super::{answers, intents, tombstones, uploads};
+use super::{answers, intents, restore_points, tombstones, uploads};
 use crate::state::{
     BucketId, Change, Error, JournalEntry, Lookup, Object, Put, Recorded, Removal, RepositoryId,
     Result, Usage, WriteError, stored,
@@ -77,6 +77,9 @@ pub(super) fn apply(tx: &mut Tx<'_>, put: &Put) -> Result<Recorded, Fault> {
     }
     if let Some(upload) = &put.completes {
         uploads::complete(tx, put, upload, sequence)?;
+    }
+    if let Some(root) = &put.root {
+        restore_points::committed(tx, put.repository, root, sequence, put.now_ms)?;
     }
     if let Some(answer) = &put.answer {
         answers::keep(tx, answer, &put.etag, sequence)?;
@@ -155,6 +158,8 @@ fn remove_one(tx: &mut Tx<'_>, leave: &Leave, removal: &Removal) -> Result<Optio
     }
     if let Some(retain_ms) = removal.retain_ms {
         tombstones::write(tx, &old, &removal.key, sequence, retain_ms)?;
+    } else {
+        restore_points::broken(tx.db, removal.repository, old.sequence, sequence)?;
     }
     Ok(Some(old))
 }

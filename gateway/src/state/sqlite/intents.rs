@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::lock::{self, Leave};
 use super::rows::{count, int, text};
 use super::writer::{Fault, Tx};
-use super::{catalog, uploads};
+use super::{catalog, restore_points, uploads};
 use crate::state::{
     BucketId, Intent, IntentId, NewIntent, Recorded, RepositoryId, Result, WriteError, stored,
 };
@@ -33,6 +33,14 @@ pub(super) fn any(db: &Connection, repository: RepositoryId) -> rusqlite::Result
         .exists([repository.0])
 }
 
+#[cfg_attr(not(test), allow(dead_code, reason = "pins are being built on it"))]
+/// Is a root of the repository being committed?
+pub(super) fn any_root(db: &Connection, repository: RepositoryId) -> Result<bool> {
+    Ok(all(db, repository)?
+        .iter()
+        .any(|intent| intent.put.root.is_some()))
+}
+
 pub(super) fn open(tx: &mut Tx<'_>, leave: &Leave, intent: &NewIntent) -> Result<IntentId, Fault> {
     let put = &intent.put;
     let row_epoch = lock::check(tx, leave, put.repository)?;
@@ -41,6 +49,9 @@ pub(super) fn open(tx: &mut Tx<'_>, leave: &Leave, intent: &NewIntent) -> Result
     }
     catalog::require_replaced(tx.db, put)?;
     uploads::require_completed_one(tx.db, put)?;
+    if let Some(root) = &put.root {
+        restore_points::require_pinned(tx.db, put.repository, root)?;
+    }
     let epoch = match leave.term {
         Term::Held(epoch) | Term::Settle(epoch) => epoch,
         Term::Free => row_epoch,

@@ -5,7 +5,8 @@
 //! `after` is passed over the same way: if it is, or lies inside, a common prefix, that prefix was reported on
 //! an earlier page. Page and walk see one snapshot of the catalog.
 
-use rusqlite::{Connection, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
 
 use super::rows::{after_all_of, bare_object, key_text, object_columns};
 use crate::state::{Entry, ListQuery, Listing, Result};
@@ -18,14 +19,30 @@ pub(super) const WALK: &str = concat!(
 );
 
 pub(super) fn list(db: &Connection, query: &ListQuery) -> Result<Listing> {
+    let end = after_all_of(&query.prefix);
+    page(db, query, WALK, |from| {
+        vec![
+            query.bucket.0.into(),
+            from.to_vec().into(),
+            end.clone().into(),
+        ]
+    })
+}
+
+/// One page of what `sql` walks over, given its parameters for where to begin.
+pub(super) fn page(
+    db: &Connection,
+    query: &ListQuery,
+    sql: &str,
+    parameters: impl Fn(&[u8]) -> Vec<Value>,
+) -> Result<Listing> {
     let mut listing = Listing::default();
     if query.limit == 0 || query.repositories.is_empty() {
         return Ok(listing);
     }
     let snapshot = db.unchecked_transaction()?;
-    let end = after_all_of(&query.prefix);
     let mut from = start(query);
-    while let Some(next) = walk(&snapshot, query, &from, &end, &mut listing)? {
+    while let Some(next) = walk(&snapshot, query, sql, parameters(&from), &mut listing)? {
         from = next;
     }
     snapshot.finish()?;
@@ -44,16 +61,16 @@ fn start(query: &ListQuery) -> Vec<u8> {
     next.max(query.prefix.as_bytes().to_vec())
 }
 
-/// Lists from `from` to the next common prefix; where to go on behind it, None = the page is done.
+/// Lists up to the next common prefix; where to go on behind it, None = the page is done.
 fn walk(
     db: &Connection,
     query: &ListQuery,
-    from: &[u8],
-    end: &[u8],
+    sql: &str,
+    parameters: Vec<Value>,
     listing: &mut Listing,
 ) -> Result<Option<Vec<u8>>> {
-    let mut statement = db.prepare_cached(WALK)?;
-    let mut rows = statement.query(params![query.bucket.0, from, end])?;
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(params_from_iter(parameters))?;
     while let Some(row) = rows.next()? {
         let repository: i64 = row.get(1)?;
         if !query

@@ -202,6 +202,13 @@ impl Memory {
         }
     }
 
+    /// The journal's newest sequence.
+    pub fn sequence(&self, id: RepositoryId) -> u64 {
+        self.repositories
+            .get(&id)
+            .map_or(0, |known| known.counters.usage.sequence)
+    }
+
     pub fn gained(&mut self, id: RepositoryId, size: u64) {
         self.count(id, |counters| {
             counters.usage.objects += 1;

@@ -30,6 +30,7 @@ mod memory;
 mod mirrors;
 mod open;
 mod positions;
+mod restore_points;
 mod rows;
 mod schema;
 mod tombstones;
@@ -372,6 +373,7 @@ fn unrefusable(e: WriteError) -> Error {
         | WriteError::Exists(_)
         | WriteError::KeyBusy
         | WriteError::IntentGone
-        | WriteError::UploadGone) => Error::Failed(refused.to_string().into()),
+        | WriteError::UploadGone
+        | WriteError::Pinned(_)) => Error::Failed(refused.to_string().into()),
     }
 }

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     super::warnings::TABLE,
     super::positions::TABLE,
     super::digests::TABLE,
+    super::restore_points::TABLES,
 ];
 
 /// The version that this program writes.

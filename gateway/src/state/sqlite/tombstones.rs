@@ -7,7 +7,7 @@ use super::lock::{self, Leave};
 use super::memory::UNJOURNALLED;
 use super::rows::{Etag, count, int, key, object, object_columns};
 use super::writer::{Fault, Tx};
-use super::{answers, uploads};
+use super::{answers, restore_points, uploads};
 use crate::state::{Object, RepositoryId, Result, Tombstone, stored};
 
 pub(super) fn write(
@@ -112,24 +112,30 @@ pub(super) fn relocate(
 
 pub(super) fn forget(tx: &mut Tx<'_>, leave: &Leave, ids: &[u64]) -> Result<(), Fault> {
     for id in ids {
-        check(tx, leave, *id)?;
+        let Some((repository, from, until)) = check(tx, leave, *id)? else {
+            continue;
+        };
         tx.db
             .prepare_cached("DELETE FROM tombstones WHERE id = ?1")?
             .execute([int(*id)])?;
+        restore_points::broken(tx.db, repository, from, until)?;
     }
     Ok(())
 }
 
-/// The permit is good for the tombstone's repository; one that is gone needs none.
-fn check(tx: &Tx<'_>, leave: &Leave, id: u64) -> Result<(), Fault> {
+/// The permit is good for the tombstone's repository; one that is gone needs none. Whose it is, and from which
+/// sequence to which it was visible.
+fn check(tx: &Tx<'_>, leave: &Leave, id: u64) -> Result<Option<(RepositoryId, u64, u64)>, Fault> {
     let mut statement = tx
         .db
-        .prepare_cached("SELECT repository FROM tombstones WHERE id = ?1")?;
+        .prepare_cached("SELECT repository, sequence, removed FROM tombstones WHERE id = ?1")?;
     let mut rows = statement.query([int(id)])?;
-    if let Some(row) = rows.next()? {
-        lock::check(tx, leave, RepositoryId(row.get(0)?))?;
-    }
-    Ok(())
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let repository = RepositoryId(row.get(0)?);
+    lock::check(tx, leave, repository)?;
+    Ok(Some((repository, count(row, 1)?, count(row, 2)?)))
 }
 
 /// Counts uptime on, and forgets recorded answers that are older than it allows.
