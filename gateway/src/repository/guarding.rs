@@ -21,7 +21,7 @@ use policies::guard::{
 };
 use policies::identity::{Cluster, Epoch, Repository};
 use policies::key::{Class, ObjectKey};
-use policies::lock::{self, Permit};
+use policies::lock::Permit;
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
@@ -296,8 +296,7 @@ impl Door {
         complete: bool,
         committed_ms: i64,
     ) -> Result<(), Error> {
-        let us = Cluster::new("snapgate");
-        let permit = lock::settle(&open.name, &us, open.gate.row().lock.epoch());
+        let permit = open.upkeep();
         let root = CommittedRoot {
             complete,
             ..committed_root(root)
