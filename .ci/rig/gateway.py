@@ -43,11 +43,11 @@ class Store:
 class Gateway:
     """A configured gateway that can be started, killed and started again on the same ports and state."""
 
-    def __init__(self, bench, name, store, state=None, env=None, clusters=("rig",)):
+    def __init__(self, bench, name, store, state=None, env=None, clusters=("rig",), retention="0s"):
         self._bench, self.name, self._env = bench, name, {**os.environ, "RUST_BACKTRACE": "1", **(env or {})}
         self._home = bench.folder(f"snapgate-{name}")
         self._state = pathlib.Path(state) if state else self._home
-        self.port, self.admin = free_port(), free_port()
+        self.port, self.admin, self.token, self._retention = free_port(), free_port(), "rig-admin-token-0123456789abcdef", retention
         self.accounts = {cluster: Account(self.port, f"{KEY}{cluster.upper()}", f"{SECRET}-{cluster}", BUCKET) for cluster in clusters}
         self.account = self.accounts[clusters[0]]
         self.log = bench.dir / f"snapgate-{name}.log"
@@ -59,7 +59,7 @@ class Gateway:
         for cluster, account in self.accounts.items():
             self._secret(f"cluster-{cluster}", account.secret)
             keys += f'[clusters.{cluster}]\nkeys = [{{ id = "{account.key}", secret_file = "{self._home}/cluster-{cluster}" }}]\n'
-        self._secret("token", "rig-admin-token-0123456789abcdef")
+        self._secret("token", self.token)
         behind = "".join(f'{name} = "{value}"\n' for name, value in store.settings.items() if name != "key")
         if store.secret:
             self._secret("store", store.secret)
@@ -77,7 +77,7 @@ bucket = "{BUCKET}"
 base_path = "{BASE}"
 store = "behind"
 writers = {json.dumps(list(self.accounts))}
-delete_retention = "0s"
+delete_retention = "{self._retention}"
 """
 
     def _secret(self, name, value):
@@ -117,6 +117,16 @@ delete_retention = "0s"
 
     def command(self, *arguments):
         """A command of the program against this gateway's admin API: (exit code, output)."""
-        env = {**self._env, "SNAPGATE_ADMIN": f"http://127.0.0.1:{self.admin}", "SNAPGATE_TOKEN_FILE": str(self._home / "token")}
-        done = subprocess.run([program(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, cwd=self._home, timeout=300)
+        done = self._run(*arguments)
         return done.returncode, done.stdout + done.stderr
+
+    def ask(self, *arguments):
+        """What a command prints with --json; a command that fails is an error with what it said."""
+        done = self._run(*arguments, "--json")
+        if done.returncode != 0:
+            raise AssertionError(f"snapgate {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return json.loads(done.stdout)
+
+    def _run(self, *arguments):
+        env = {**self._env, "SNAPGATE_ADMIN": f"http://127.0.0.1:{self.admin}", "SNAPGATE_TOKEN_FILE": str(self._home / "token")}
+        return subprocess.run([program(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, cwd=self._home, timeout=300)

@@ -27,7 +27,7 @@ class Life:
     def create_indices(self, shards=2):
         for index in self.indices:
             fields = {"n": {"type": "integer"}, "k": {"type": "keyword"}, "t": {"type": "text"}, "raw": {"type": "binary"}}
-            if self.node.TYPED:
+            if not self.node.KEYWORDS:
                 fields = {**fields, "k": {"type": "string", "index": "not_analyzed"}, "t": {"type": "string"}}
             mappings = {"properties": fields}
             self.node.call("PUT", f"/{index}", {"settings": {"number_of_shards": shards, "number_of_replicas": 0},

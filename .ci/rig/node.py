@@ -35,13 +35,15 @@ def give_to_nobody(folder):
 
 
 class Node:
-    """What both kinds share: JSON calls, the start, the end."""
+    """What all kinds share: JSON calls, the start, the end."""
+
+    KEYWORDS = True  # 2.x has strings that are not analysed instead
 
     def __init__(self, bench, kind, version, name="n1"):
         self.version, self.name, self.port = version, name, free_port()
         self.assembled = CACHE / "clusters" / f"{kind}-{version}"
         self.home = bench.dir / f"{kind}-{version}-{name}"
-        self._bench, self._process = bench, None
+        self._bench, self._process, self._stdin = bench, None, subprocess.DEVNULL
         shutil.copytree(self.assembled, self.home, copy_function=_link)
         for name in ("config", "data", "logs", "tmp", "fs"):
             (self.home / name).mkdir(exist_ok=True)
@@ -50,7 +52,7 @@ class Node:
         for name in ("config", "data", "logs", "tmp", "fs"):
             give_to_nobody(self.home / name)
         env = {"PATH": os.environ["PATH"], "HOME": str(self.home / "tmp"), "LANG": "C.UTF-8"}
-        self._process = self._bench.process(Process(self.home.name, command, self._bench.dir / f"{self.home.name}.log", env, self.home, NOBODY))
+        self._process = self._bench.process(Process(self.home.name, command, self._bench.dir / f"{self.home.name}.log", env, self.home, NOBODY, self._stdin))
         wait_until(lambda: self._answers(ready), 180, f"{self.home.name} answers", self._process, pause=0.25)
         return self
 
@@ -63,6 +65,9 @@ class Node:
 
     def stop(self):
         self._process.stop()
+
+    def kill(self):
+        self._process.kill()
 
     def call(self, method, path, body=None, allow=()):
         """A JSON call; a status that is neither 2xx nor in `allow` is an error with what the server said."""
@@ -114,7 +119,7 @@ class OpenSearch(Node):
 class Elasticsearch2(Node):
     """2.4.6 with cloud-aws: AWS SDK v1, which signs SigV2 for endpoints it does not know unless told otherwise."""
 
-    TYPED = True
+    TYPED, KEYWORDS = True, False
 
     def __init__(self, bench):
         super().__init__(bench, "elasticsearch", "2.4.6")

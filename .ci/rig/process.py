@@ -38,11 +38,11 @@ def wait_until(condition, seconds, what, alive=None, pause=0.01):
 
 
 class Process:
-    def __init__(self, name, command, log, env=None, cwd=None, user=None):
+    def __init__(self, name, command, log, env=None, cwd=None, user=None, stdin=subprocess.DEVNULL):
         self.name, self.log = name, pathlib.Path(log)
         with open(self.log, "ab") as out:
             self._child = subprocess.Popen(
-                [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                [str(part) for part in command], stdin=stdin, stdout=out, stderr=subprocess.STDOUT,
                 env=env, cwd=cwd, user=user, group=user, extra_groups=[] if user else None, preexec_fn=_die_with_parent,
             )
         self.pid = self._child.pid
