@@ -153,12 +153,11 @@ class LongLife:
         """One object of every class is taken from a copy: what needs it fails there."""
         classes = {}
         for key, told in sorted(needed.items()):
-            if told["needed_by"]:
-                classes.setdefault(told["class"], (key, told))
+            classes.setdefault(told["class"], (key, told))
         for kind, (key, told) in classes.items():
             made = copy(self._bench, self.folder, needed, without={key})
             name = registered(self.life, "copy", made, readonly=False)
-            snapshot = told["needed_by"][0]["snapshot"]
+            snapshot = told["needed_by"][0]["snapshot"] if told["needed_by"] else min(self.life.snapshots)
             if self._survives(name, snapshot, kind):
                 raise AssertionError(f"'{snapshot}' does without {kind} '{key}', which the guard says it needs")
             self.node.call("DELETE", "/_snapshot/copy")
@@ -168,7 +167,7 @@ class LongLife:
     def _survives(self, name, snapshot, kind):
         """Whether the snapshot still restores whole, and the repository still takes a snapshot and gives up this one."""
         answer = self.node.call("POST", f"/_snapshot/{name}/{snapshot}/_restore?wait_for_completion=true",
-                                {"indices": ",".join(self.life.indices), "include_global_state": kind == "global metadata",
+                                {"indices": ",".join(self.life.indices), "include_global_state": kind == "global_metadata",
                                  "rename_pattern": "(.+)", "rename_replacement": "back-$1"}, allow=(400, 404, 500, 503))
         for index in self.life.indices:
             self.node.call("DELETE", f"/back-{index}", allow=(404,))

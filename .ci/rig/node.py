@@ -51,7 +51,7 @@ class Node:
     def _run(self, command, ready):
         for name in ("config", "data", "logs", "tmp", "fs"):
             give_to_nobody(self.home / name)
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.home / "tmp"), "LANG": "C.UTF-8"}
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.home / "tmp"), "LIBFFI_TMPDIR": str(self.home / "tmp"), "LANG": "C.UTF-8"}
         self._process = self._bench.process(Process(self.home.name, command, self._bench.dir / f"{self.home.name}.log", env, self.home, NOBODY, self._stdin))
         wait_until(lambda: self._answers(ready), 180, f"{self.home.name} answers", self._process, pause=0.25)
         return self
