@@ -3,10 +3,11 @@
 //! Start order: state database, stores and their probes, repositories, recovery of what was left open, then
 //! listen. A store that cannot be reached freezes its repositories; everything else serves.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use policies::identity::StoreName;
 use policies::lock::Freeze;
@@ -17,7 +18,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded, secret};
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
-use crate::repository::{Door, OpenRepository, incarnation, reaper, sweep};
+use crate::repository::{Door, OpenRepository, incarnation, keeper, reaper, sweep};
 use crate::state::sqlite::Database;
 use crate::state::{AuditEntry, RepositoryIdentity, State};
 use crate::stores::directory::Directory;
@@ -41,7 +42,11 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let watchers = watch_for_other_gateways(&door, &stores).await;
 
     let stop = CancellationToken::new();
-    let reapers = spawn_reapers(&door);
+    let mut reapers = spawn_reapers(&door);
+    reapers.push(tokio::spawn(open_what_returns(
+        Arc::clone(&door),
+        plan.stores.clone(),
+    )));
     let sweepers = spawn_sweepers(&door, &plan, &stores);
     let keys = Arc::new(Keys::new(plan.keys.clone()));
     let credentials: Arc<dyn Credentials> = keys.clone();
@@ -149,12 +154,17 @@ async fn open_door(
             store: repository.store.clone(),
         };
         let row = state.open_repository(&identity).await?;
+        let mut repository = repository.clone();
+        if row.store != repository.store {
+            tracing::warn!(repository = %name, configured = %repository.store, store = %row.store, "it was promoted: its primary is not the store that the configuration names");
+            repository.store = row.store.clone();
+        }
         let store = stores
             .get(&repository.store)
             .cloned()
             .unwrap_or_else(|| Arc::new(stores::unreachable::Unreachable));
         let keeps_time = repositories.is_empty();
-        let open = OpenRepository::new(name.clone(), &row, repository.clone(), store, keeps_time);
+        let open = OpenRepository::new(name.clone(), &row, repository, store, keeps_time);
         repositories.push(Arc::new(open));
     }
     let door = Door::new(plan.layout.clone(), Arc::clone(state), repositories);
@@ -196,7 +206,12 @@ async fn watch_for_other_gateways(
 fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {
     door.repositories()
         .keys()
-        .map(|name| tokio::spawn(reaper::run(Arc::clone(door), name.clone())))
+        .flat_map(|name| {
+            [
+                tokio::spawn(reaper::run(Arc::clone(door), name.clone())),
+                tokio::spawn(keeper::run(Arc::clone(door), name.clone())),
+            ]
+        })
         .collect()
 }
 
@@ -214,6 +229,26 @@ fn spawn_sweepers(
         }
     }
     tasks
+}
+
+/// A store that did not answer at start is opened when it does: mirrors and promotions may use it then. What is
+/// frozen because of it stays so until an operator thaws it.
+async fn open_what_returns(door: Arc<Door>, plan: BTreeMap<StoreName, StorePlan>) {
+    const INTERVAL: Duration = Duration::from_secs(10);
+    loop {
+        let missing = plan.iter().filter(|(name, _)| door.store(name).is_none());
+        let missing: Vec<_> = missing.collect();
+        if missing.is_empty() {
+            return;
+        }
+        tokio::time::sleep(INTERVAL).await;
+        for (name, store) in missing {
+            if let Ok(opened) = open_store(store).await {
+                tracing::info!(store = %name, "the store answers now");
+                door.add_store(name.clone(), Arc::new(Measured::new(name.as_str(), opened)));
+            }
+        }
+    }
 }
 
 /// Where things are, for people on standard output.

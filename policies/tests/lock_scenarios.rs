@@ -546,6 +546,12 @@ fn every_doubt_freezes_with_its_sentence() {
         Freeze::AnchorBroken("'x' does not follow from the anchor before it".into()),
         Freeze::RootAppeared("index-12".into()),
         Freeze::Recovering,
+        Freeze::UnadoptedMirror("us".into()),
+        Freeze::Promoting("us".into()),
+        Freeze::Promoted {
+            store: "us".into(),
+            epoch: Epoch(9),
+        },
     ];
     let mut text = String::new();
     for reason in reasons {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
-use policies::identity::{Cluster, Repository};
+use policies::identity::{Cluster, Repository, StoreName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -45,11 +45,15 @@ pub async fn lock(
     Json(body): Json<LockBody>,
 ) -> Result<Json<Value>, Problem> {
     let open = find(&admin, &name)?;
-    if let Some(store) = body.wait_mirror {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("repository '{name}' has no mirror '{store}'"),
-        ));
+    let wait_mirror = body.wait_mirror.map(StoreName::new);
+    if let Some(store) = &wait_mirror {
+        let mirror = admin.door.state().mirror(open.id, store).await;
+        if mirror.map_err(|e| Problem::failed(&e))?.is_none() {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("repository '{name}' has no mirror '{store}'"),
+            ));
+        }
     }
     let writer = Cluster::new(body.writer.as_str());
     if !open.plan.writers.contains(&writer) {
@@ -66,6 +70,7 @@ pub async fn lock(
         Ask::Lock {
             writer,
             force: body.force,
+            wait_mirror,
         },
         body.reason,
     )
@@ -127,18 +132,23 @@ pub fn find(admin: &Admin, name: &str) -> Result<Arc<OpenRepository>, Problem> {
         .ok_or_else(|| Problem::no_repository(name))
 }
 
+pub fn check_reason(reason: Option<&str>) -> Result<(), Problem> {
+    if reason.is_some_and(|r| r.len() > LONGEST_REASON) {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("the reason is longer than {LONGEST_REASON} bytes"),
+        ));
+    }
+    Ok(())
+}
+
 async fn act(
     admin: &Admin,
     open: &Arc<OpenRepository>,
     ask: Ask,
     reason: Option<String>,
 ) -> Result<Json<Value>, Problem> {
-    if reason.as_ref().is_some_and(|r| r.len() > LONGEST_REASON) {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("the reason is longer than {LONGEST_REASON} bytes"),
-        ));
-    }
+    check_reason(reason.as_deref())?;
     if let Some(job) = admin.jobs.running("adopt", &open.name) {
         return Err(Problem::new(
             StatusCode::CONFLICT,

@@ -29,6 +29,7 @@ mod journal;
 mod listener;
 mod lock;
 pub mod problem;
+mod promotion;
 mod repositories;
 mod warnings;
 
@@ -107,6 +108,8 @@ impl Admin {
                 post(warnings::acknowledge),
             )
             .route("/v1/events", get(events::stream))
+            .route("/v1/repositories/{repo}/promote", post(promotion::promote))
+            .route("/v1/repositories/{repo}/drill", post(promotion::drill))
             .route("/v1/jobs/{id}", get(jobs::one))
             .route("/v1/audit", get(audit::tail))
             .route("/v1/audit/verify", get(audit::verify))

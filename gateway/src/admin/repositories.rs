@@ -48,6 +48,7 @@ async fn body(door: &Door, open: &OpenRepository) -> Result<Value, Problem> {
         "bucket": open.plan.bucket.as_str(),
         "base_path": open.plan.base_path,
         "store": open.plan.store.as_str(),
+        "promoted_from": open.promoted_from.as_ref().map(policies::identity::StoreName::as_str),
         "lock": lock(&open.gate.row()),
         "root": root.map(|(generation, object)| json!({
             "generation": generation,

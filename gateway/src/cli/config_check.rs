@@ -1,9 +1,15 @@
 //! `check-config`: reads the configuration, opens every store, and says what each can do.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use comfy_table::{Table, presets};
+use policies::identity::StoreName;
 
 use super::{Failure, Global};
+use crate::repository::promotion;
 use crate::serve;
+use crate::stores::Store;
 
 pub async fn run(global: &Global) -> Result<(), Failure> {
     let plan = super::plan(global)?;
@@ -16,6 +22,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
         .filter(|name| !stores.contains_key(*name))
         .map(ToString::to_string)
         .collect();
+    let moved = moved(&plan, &stores).await;
     if global.json {
         let found: serde_json::Map<_, _> = stores
             .iter()
@@ -23,7 +30,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
             .collect();
         println!(
             "{:#}",
-            serde_json::json!({ "stores": found, "unreachable": missing })
+            serde_json::json!({ "stores": found, "unreachable": missing, "promoted": moved })
         );
     } else {
         let mut table = Table::new();
@@ -48,6 +55,12 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
             ]);
         }
         println!("{table}");
+        for (repository, primary) in &moved {
+            println!(
+                "repository {repository}: {}; its primary is there, whatever the configuration names",
+                primary["found"].as_str().unwrap_or_default()
+            );
+        }
         println!(
             "{} repositories, {} keys: the configuration is good",
             plan.repositories.len(),
@@ -61,4 +74,30 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
         "these stores cannot be reached: {}",
         missing.join(", ")
     )))
+}
+
+/// Repositories whose highest epoch is in another store than the configuration names: they were promoted.
+async fn moved(
+    plan: &crate::config::Plan,
+    stores: &HashMap<StoreName, Arc<dyn Store>>,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut moved = serde_json::Map::new();
+    for (name, repository) in &plan.repositories {
+        let all = stores.iter().map(|(name, store)| (name, store.as_ref()));
+        let writers = promotion::writers_in(name, all).await;
+        let newest = writers.iter().max_by_key(|(_, anchor)| anchor.epoch);
+        let Some((store, anchor)) = newest.filter(|(store, _)| **store != repository.store) else {
+            continue;
+        };
+        let holder = anchor.holder.as_ref().map_or("a recovery", |h| h.as_str());
+        moved.insert(
+            name.to_string(),
+            serde_json::json!({
+                "store": store.as_str(),
+                "epoch": anchor.epoch.0,
+                "found": format!("store '{store}' has its highest epoch ({} of '{holder}')", anchor.epoch),
+            }),
+        );
+    }
+    moved
 }

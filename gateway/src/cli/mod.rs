@@ -13,6 +13,7 @@ mod adopt;
 mod client;
 mod config_check;
 mod contents;
+mod promotion;
 mod show;
 mod warnings;
 
@@ -131,6 +132,34 @@ pub enum Command {
     },
     /// Follow live events: warnings, lock changes, root commits, jobs
     Events,
+    /// Fail over: a mirror becomes the primary
+    Promote {
+        repository: String,
+        #[arg(long)]
+        store: String,
+        /// Who writes from then on
+        #[arg(long, value_name = "CLUSTER")]
+        writer: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Say what it would do and what would be lost, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Rehearse a restore from a mirror; production is not touched
+    Drill {
+        repository: String,
+        #[arg(long)]
+        store: String,
+        /// Only what this snapshot needs
+        #[arg(long, value_name = "NAME")]
+        snapshot: Option<String>,
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Certificates for development
     #[command(subcommand)]
     Certs(Certs),
@@ -286,6 +315,33 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             .await
         }
         Command::Events => warnings::follow(&Client::new(global)?, global.json).await,
+        Command::Promote {
+            repository,
+            store,
+            writer,
+            reason,
+            dry_run,
+            no_wait,
+        } => {
+            let asked = promotion::Promote {
+                repository: &repository,
+                store: &store,
+                writer: &writer,
+                reason: reason.as_deref(),
+                dry_run,
+                no_wait,
+            };
+            promotion::promote(&Client::new(global)?, global.json, asked).await
+        }
+        Command::Drill {
+            repository,
+            store,
+            snapshot,
+            no_wait,
+        } => {
+            let wanted = (&*repository, &*store, snapshot.as_deref());
+            promotion::drill(&Client::new(global)?, global.json, wanted, no_wait).await
+        }
         Command::Certs(Certs::Dev { dir, names }) => {
             made(certs::development(&dir, &names, clock::now()))
         }

@@ -21,6 +21,7 @@ use super::gate::state_failed;
 use super::ingest::store_failed;
 use super::verify::Progress;
 use super::{Door, Error, unavailable};
+use crate::checkpoint;
 use crate::state::{Entry, ListQuery, Object, Put, Removal, Usage, WriteError};
 use crate::stores::{Listed, Stat};
 use crate::telemetry::clock;
@@ -81,14 +82,28 @@ impl Door {
         if usage.map_err(|e| state_failed("count its catalog", &e))? != Usage::default() {
             return Ok(());
         }
+        let reason = self.unadopted(open).await?;
         tracing::error!(
             repository = %open.name,
-            "frozen: the store holds objects that this gateway does not know; adopt them with: snapgate adopt {}",
-            open.name
+            "frozen: {reason}; nothing is served until {}",
+            reason.remedy(&open.name)
         );
-        self.freeze_for(open, Freeze::Unadopted)
+        self.freeze_for(open, reason)
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))
+    }
+
+    /// A store with a checkpoint can be taken over with all that its catalog said.
+    async fn unadopted(&self, open: &OpenRepository) -> Result<Freeze, Error> {
+        match checkpoint::find(open.store.as_ref(), &open.name).await {
+            Ok(Some(_)) => Ok(Freeze::UnadoptedMirror(open.plan.store.to_string())),
+            Ok(None) => Ok(Freeze::Unadopted),
+            Err(e) if e.is_damage() => {
+                tracing::warn!(repository = %open.name, cause = %e, "its checkpoint cannot be used");
+                Ok(Freeze::Unadopted)
+            }
+            Err(e) => Err(unavailable("look for a checkpoint", &e)),
+        }
     }
 
     /// Reads the whole store and makes this repository's part of the catalog fit. Returns the objects found.
@@ -139,7 +154,7 @@ impl Door {
         let unadopted = matches!(
             open.gate.row().lock,
             Lock::Frozen {
-                reason: Freeze::Unadopted,
+                reason: Freeze::Unadopted | Freeze::UnadoptedMirror(_),
                 ..
             }
         );
@@ -170,7 +185,7 @@ impl Door {
     }
 
     /// The part that a name plays in this repository, if it belongs to it.
-    fn class_here(&self, open: &OpenRepository, name: &ObjectKey) -> Option<Class> {
+    pub(super) fn class_here(&self, open: &OpenRepository, name: &ObjectKey) -> Option<Class> {
         if name.as_str().starts_with(RESERVED) {
             return None;
         }
@@ -314,12 +329,17 @@ pub(super) fn fits(object: &Object, stat: &Stat) -> bool {
     object.size == stat.size && object.identity == stat.identity
 }
 
-/// A row for an object that came into the store without the gateway: its MD5 is unknown, so its ETag contains a `-`.
-fn adopted(open: &OpenRepository, listed: Listed, replaces: Option<u64>) -> Put {
+/// The ETag of an object whose MD5 is unknown: it contains a `-`.
+pub(super) fn adopted_etag(listed: &Listed) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(listed.name.as_str().as_bytes());
     hasher.update(listed.stat.identity.0.as_bytes());
-    let etag = format!("{}-1", hex::encode(&hasher.finalize().as_bytes()[..16]));
+    format!("{}-1", hex::encode(&hasher.finalize().as_bytes()[..16]))
+}
+
+/// A row for an object that came into the store without the gateway.
+fn adopted(open: &OpenRepository, listed: Listed, replaces: Option<u64>) -> Put {
+    let etag = adopted_etag(&listed);
     Put {
         repository: open.id,
         bucket: open.bucket_id,

@@ -20,7 +20,7 @@ use super::guarding::{self, Guarding};
 use super::incarnation::Incarnation;
 use super::plan::RepositoryPlan;
 use super::{Address, Caller, Error, Refusal, unavailable};
-use crate::state::{BucketId, Lookup, RepositoryId, State};
+use crate::state::{BucketId, LockRow, Lookup, RepositoryId, State};
 use crate::stores::Store;
 use crate::watch::Watch;
 
@@ -31,7 +31,7 @@ pub struct Door {
     pub(super) state: Arc<dyn State>,
     pub(super) watch: Arc<Watch>,
     /// Every store of the configuration that could be opened.
-    stores: HashMap<StoreName, Arc<dyn Store>>,
+    stores: RwLock<HashMap<StoreName, Arc<dyn Store>>>,
 }
 
 /// What is open now. Both maps are replaced whole, never changed.
@@ -65,6 +65,8 @@ pub struct OpenRepository {
     pub bucket_id: BucketId,
     pub plan: RepositoryPlan,
     pub store: Arc<dyn Store>,
+    /// The store it was on before its last promotion.
+    pub promoted_from: Option<StoreName>,
     pub gate: Gate,
     pub guarding: Guarding,
     /// Bytes of metadata that arrive in parts, until they are complete: upload id -> parts.
@@ -117,22 +119,26 @@ impl Door {
             opened: RwLock::new(Opened::of(repositories)),
             watch: Arc::new(Watch::new(Arc::clone(&state))),
             state,
-            stores: HashMap::new(),
+            stores: RwLock::default(),
         }
     }
 
     /// The stores that mirrors and promotions may use.
     #[must_use]
-    pub fn with_stores(mut self, stores: HashMap<StoreName, Arc<dyn Store>>) -> Self {
-        self.stores = stores;
+    pub fn with_stores(self, stores: HashMap<StoreName, Arc<dyn Store>>) -> Self {
+        *self.stores.write() = stores;
         self
     }
 
-    /// None: the configuration has no such store, or it could not be opened.
-    #[allow(dead_code, reason = "promotions and mirrors are about to use it")]
+    /// None: the configuration has no such store, or it could not be opened yet.
     #[must_use]
-    pub fn store(&self, name: &StoreName) -> Option<&Arc<dyn Store>> {
-        self.stores.get(name)
+    pub fn store(&self, name: &StoreName) -> Option<Arc<dyn Store>> {
+        self.stores.read().get(name).cloned()
+    }
+
+    /// A store that could not be opened at start answers now.
+    pub fn add_store(&self, name: StoreName, store: Arc<dyn Store>) {
+        self.stores.write().insert(name, store);
     }
 
     /// As they are now. A task that runs for long asks again each round: a promotion replaces them.
@@ -148,7 +154,6 @@ impl Door {
 
     /// From now on every operation that begins finds this one under its name. What is under way on the one before
     /// keeps its store and lock, and is fenced by them.
-    #[allow(dead_code, reason = "promotions are about to use it")]
     pub fn replace(&self, open: Arc<OpenRepository>) {
         let mut opened = self.opened.write();
         let mut repositories = (*opened.repositories).clone();
@@ -303,6 +308,7 @@ impl OpenRepository {
             bucket_id: row.bucket,
             plan,
             store,
+            promoted_from: row.promoted_from.clone(),
             gate: Gate::new(row.lock.clone()),
             guarding,
             captured: DashMap::new(),
@@ -311,6 +317,26 @@ impl OpenRepository {
             keeps_time,
             reap: tokio::sync::Notify::new(),
         }
+    }
+
+    /// The same repository on another store, with nothing of what is under way on this one.
+    pub(super) fn moved_to(&self, name: &StoreName, store: Arc<dyn Store>, lock: LockRow) -> Self {
+        let mut plan = self.plan.clone();
+        let before = std::mem::replace(&mut plan.store, name.clone());
+        let promoted_from = if before == plan.store {
+            self.promoted_from.clone()
+        } else {
+            Some(before)
+        };
+        let row = crate::state::RepositoryRow {
+            id: self.id,
+            bucket: self.bucket_id,
+            lock,
+            new: false,
+            store: plan.store.clone(),
+            promoted_from,
+        };
+        Self::new(self.name.clone(), &row, plan, store, self.keeps_time)
     }
 
     /// From now on root commits check that no later start of another gateway is in the store.

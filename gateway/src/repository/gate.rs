@@ -3,6 +3,7 @@
 //! The row in the state database is the truth and every transaction checks it again; what is kept here
 //! only spares a refused client its upload and a held one its retries.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use policies::identity::Repository;
@@ -25,6 +26,8 @@ pub struct Gate {
     row: watch::Sender<LockRow>,
     /// Hand-overs and takes go one at a time.
     pub(super) moving: tokio::sync::Mutex<()>,
+    /// The repository moved to another store: what still uses this one learns nothing of its lock any more.
+    retired: AtomicBool,
 }
 
 impl Gate {
@@ -33,6 +36,7 @@ impl Gate {
         Self {
             row: watch::Sender::new(row),
             moving: tokio::sync::Mutex::new(()),
+            retired: AtomicBool::new(false),
         }
     }
 
@@ -49,7 +53,7 @@ impl Gate {
     /// Takes over what the state database said; older rows are ignored.
     pub(super) fn saw(&self, row: LockRow) {
         self.row.send_if_modified(|known| {
-            let newer = row.version > known.version;
+            let newer = row.version > known.version && !self.retired.load(Ordering::SeqCst);
             if newer {
                 *known = row;
             }
@@ -60,6 +64,16 @@ impl Gate {
     /// Freezes this process's view without asking the state database: what is doubted is the store.
     pub fn doubt(&self, reason: Freeze) {
         self.row.send_modify(|row| {
+            let epoch = row.lock.epoch();
+            row.lock = Lock::Frozen { epoch, reason };
+        });
+    }
+
+    /// Ends this view for good: whoever came in by it is told to ask again, and then meets the repository where it
+    /// is now. Else a lock that is held on the new store would admit writes to the old one.
+    pub(super) fn retire(&self, reason: Freeze) {
+        self.row.send_modify(|row| {
+            self.retired.store(true, Ordering::SeqCst);
             let epoch = row.lock.epoch();
             row.lock = Lock::Frozen { epoch, reason };
         });

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use policies::identity::{Cluster, Epoch, Handover, Repository};
+use policies::identity::{Cluster, Epoch, Handover, Repository, StoreName};
 use policies::lock::anchor::{self, Anchor, BrokenChain, Stored};
 use policies::lock::handover::{Change, Product};
 use policies::lock::{
@@ -21,7 +21,7 @@ use super::ingest::store_failed;
 use super::verify::Progress;
 use super::{Caller, Door, incarnation, unavailable};
 use crate::state::{AuditEntry, LockRow, NewLock, UploadQuery, WriteError};
-use crate::stores::{self, own};
+use crate::stores::{self, Store, own};
 use crate::telemetry::clock;
 use crate::watch;
 
@@ -30,15 +30,24 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const GLANCE: Duration = Duration::from_millis(20);
 /// Moves of one hand-over; more means that two gateways fight over the row.
 const MOST_MOVES: usize = 64;
+/// A mirror gets this long to come up to a drained repository.
+const MIRROR_PATIENCE: Duration = Duration::from_secs(60);
 const PAGE: usize = 1000;
 
 /// What an operator asks for.
 #[derive(Debug)]
 pub enum Ask {
-    Lock { writer: Cluster, force: bool },
+    Lock {
+        writer: Cluster,
+        force: bool,
+        /// Hand it over only when this mirror has all that was written before.
+        wait_mirror: Option<StoreName>,
+    },
     Unlock,
     Freeze,
-    Thaw { recover: bool },
+    Thaw {
+        recover: bool,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +62,8 @@ pub enum Error {
 struct Hand<'a> {
     principal: &'a str,
     reason: Option<&'a str>,
+    /// When it is drained: wait until this mirror has everything.
+    wait_mirror: Option<&'a StoreName>,
 }
 
 impl Door {
@@ -64,8 +75,17 @@ impl Door {
         reason: Option<String>,
     ) -> Result<LockRow, Error> {
         let _moving = open.gate.moving.lock().await;
+        let mut wait_mirror = None;
         let event = match ask {
-            Ask::Lock { writer, force } => {
+            Ask::Lock {
+                writer,
+                force,
+                wait_mirror: mirror,
+            } => {
+                if let (Some(mirror), Lock::Vacant { .. }) = (&mirror, open.gate.row().lock) {
+                    self.wait_for_mirror(open, mirror).await?;
+                }
+                wait_mirror = mirror;
                 let patience = if force {
                     Patience::None
                 } else {
@@ -99,15 +119,19 @@ impl Door {
                 }
             }
         };
-        self.drive(
-            open,
-            event,
-            &Hand {
-                principal: "operator",
-                reason: reason.as_deref(),
-            },
-        )
-        .await
+        let before = open.gate.row().lock.holder().cloned();
+        let hand = Hand {
+            principal: "operator",
+            reason: reason.as_deref(),
+            wait_mirror: wait_mirror.as_ref(),
+        };
+        let moved = self.drive(open, event, &hand).await;
+        let drains = matches!(open.gate.row().lock, Lock::Draining { .. });
+        if let (Err(_), true, Some(holder), true) = (&moved, wait_mirror.is_some(), before, drains)
+        {
+            self.give_back(open, holder).await?;
+        }
+        moved
     }
 
     /// Reads a store that was there before into the catalog, then guards it. Cut short, it is carried on by the next
@@ -122,7 +146,7 @@ impl Door {
         let unadopted = matches!(
             row.lock,
             Lock::Frozen {
-                reason: Freeze::Unadopted,
+                reason: Freeze::Unadopted | Freeze::UnadoptedMirror(_),
                 ..
             }
         );
@@ -148,6 +172,7 @@ impl Door {
         let hand = Hand {
             principal: "operator",
             reason: None,
+            wait_mirror: None,
         };
         let row = self.drive(open, Event::Adopted { anchor }, &hand).await?;
         self.forget_scan(open).await?;
@@ -190,6 +215,7 @@ impl Door {
                 &Hand {
                     principal: caller.cluster.as_str(),
                     reason: None,
+                    wait_mirror: None,
                 },
             )
             .await
@@ -207,9 +233,10 @@ impl Door {
         let hand = Hand {
             principal: "snapgate",
             reason: Some("start"),
+            wait_mirror: None,
         };
         let findings = Findings {
-            anchors: self.anchors(open).await?,
+            anchors: self.anchors(open, open.store.as_ref()).await?,
             intents_open: !self.drained(open).await?,
             handover: fresh(),
         };
@@ -232,6 +259,7 @@ impl Door {
             &Hand {
                 principal: "snapgate",
                 reason: None,
+                wait_mirror: None,
             },
         )
         .await
@@ -270,7 +298,7 @@ impl Door {
                 Outcome::Deny(denied) => return Err(refused(&denied, &open.name)),
             };
             for effect in effects {
-                waiting.extend(self.act(open, &row, effect).await?);
+                waiting.extend(self.act(open, &row, effect, hand).await?);
             }
             if waiting.is_empty() {
                 return Ok(row);
@@ -337,10 +365,14 @@ impl Door {
         open: &OpenRepository,
         row: &LockRow,
         effect: Effect,
+        hand: &Hand<'_>,
     ) -> Result<Option<Event>, Error> {
         match effect {
             Effect::EndIntents { patience } => {
                 self.end_intents(open, patience).await?;
+                if let (Some(mirror), Lock::Draining { .. }) = (hand.wait_mirror, &row.lock) {
+                    self.wait_for_mirror(open, mirror).await?;
+                }
                 Ok(match row.lock {
                     Lock::Draining { .. } => Some(Event::Drained { handover: fresh() }),
                     Lock::Vacant { .. }
@@ -393,6 +425,40 @@ impl Door {
             tokio::time::sleep(GLANCE).await;
         }
         Ok(())
+    }
+
+    /// Nothing is written meanwhile, so the newest sequence stays what it is.
+    async fn wait_for_mirror(
+        &self,
+        open: &OpenRepository,
+        mirror: &StoreName,
+    ) -> Result<(), Error> {
+        self.catch_up(open, mirror, MIRROR_PATIENCE)
+            .await?
+            .map(|_| ())
+            .map_err(|behind| {
+                Error::Refused(format!(
+                    "Mirror '{mirror}' of repository '{}' is still {behind} operations behind after {} s; the lock stays where it was. See: snapgate mirror status {}",
+                    open.name,
+                    MIRROR_PATIENCE.as_secs(),
+                    open.name
+                ))
+            })
+    }
+
+    /// A drained lock goes back to its holder, under a new epoch.
+    async fn give_back(&self, open: &OpenRepository, holder: Cluster) -> Result<(), Error> {
+        let event = Event::OperatorLock {
+            writer: holder,
+            patience: Patience::None,
+            handover: fresh(),
+        };
+        let hand = Hand {
+            principal: "snapgate",
+            reason: Some("the mirror was behind"),
+            wait_mirror: None,
+        };
+        self.drive(open, event, &hand).await.map(|_| ())
     }
 
     async fn drained(&self, open: &OpenRepository) -> Result<bool, Error> {
@@ -452,24 +518,44 @@ impl Door {
     async fn create_anchor(
         &self,
         open: &OpenRepository,
+        anchor: Anchor,
+    ) -> Result<Option<Anchor>, Error> {
+        self.create_anchor_on(open, open.store.as_ref(), anchor)
+            .await
+    }
+
+    /// The same in another store that holds this repository, or is to hold it.
+    pub(super) async fn create_anchor_on(
+        &self,
+        open: &OpenRepository,
+        store: &dyn Store,
         mut anchor: Anchor,
     ) -> Result<Option<Anchor>, Error> {
-        let there = own::all(open.store.as_ref(), &anchor::prefix(&open.name))
+        let there = own::all(store, &anchor::prefix(&open.name))
             .await
             .map_err(|e| store_failed("read its anchors", &e))?;
         anchor.previous = there.last().map(|last| anchor::hash(&last.bytes));
         let permit = lock::upkeep(&open.name, anchor.epoch);
         let name = anchor::name(&open.name, anchor.epoch);
-        match own::create(open.store.as_ref(), &permit, &name, anchor::encode(&anchor)).await {
+        match own::create(store, &permit, &name, anchor::encode(&anchor)).await {
             Ok(()) | Err(stores::Error::Exists | stores::Error::Unknown) => {
-                self.highest_anchor(open).await
+                self.anchor_on(open, store).await
             }
             Err(e) => Err(store_failed("write the epoch's anchor", &e).into()),
         }
     }
 
     async fn highest_anchor(&self, open: &OpenRepository) -> Result<Option<Anchor>, Error> {
-        self.anchors(open)
+        self.anchor_on(open, open.store.as_ref()).await
+    }
+
+    /// The highest anchor of this repository in a store; a chain that is broken is a refusal.
+    pub(super) async fn anchor_on(
+        &self,
+        open: &OpenRepository,
+        store: &dyn Store,
+    ) -> Result<Option<Anchor>, Error> {
+        self.anchors(open, store)
             .await?
             .map_err(|broken| Error::Refused(broken.to_string()))
     }
@@ -478,8 +564,9 @@ impl Door {
     async fn anchors(
         &self,
         open: &OpenRepository,
+        store: &dyn Store,
     ) -> Result<Result<Option<Anchor>, BrokenChain>, Error> {
-        let there = own::all(open.store.as_ref(), &anchor::prefix(&open.name))
+        let there = own::all(store, &anchor::prefix(&open.name))
             .await
             .map_err(|e| store_failed("read its anchors", &e))?;
         let stored = there.iter().map(|o| Stored {

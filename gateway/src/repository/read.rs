@@ -51,9 +51,18 @@ impl Door {
                 .map(|spec| resolve(&object, spec))
                 .transpose()?
                 .flatten();
-            let content = self
-                .open_content(&found.open, &object, range.clone())
-                .await?;
+            let content = match self.open_content(&found.open, &object, range.clone()).await {
+                Ok(Some(bytes)) => Some(bytes),
+                failed @ (Ok(None) | Err(_)) => {
+                    let elsewhere = self
+                        .read_elsewhere(&found.open, &object, &found.class, range.clone())
+                        .await;
+                    match elsewhere {
+                        Some(bytes) => Some(bytes),
+                        None => failed?,
+                    }
+                }
+            };
             if settled || self.unchanged(&found.open, at, object.sequence).await? {
                 if let Some(bytes) = content {
                     return Ok(Retrieved {

@@ -47,8 +47,24 @@ impl Door {
         open: &Arc<OpenRepository>,
         swept: &mut HashSet<StoreName>,
     ) -> Result<(), Error> {
+        let promoting = self
+            .resume_promotion(open)
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))?;
+        if promoting {
+            // What follows looks at the repository where it is now.
+            let Some(moved) = self.repository(&open.name) else {
+                return Ok(());
+            };
+            if !Arc::ptr_eq(&moved, open) {
+                return Ok(());
+            }
+        }
         self.check_known(open).await?;
         self.resume_lock(open)
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))?;
+        self.look_elsewhere(open)
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?;
         if !open.gate.row().lock.catalog_is_current() {

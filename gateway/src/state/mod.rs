@@ -27,11 +27,13 @@ pub mod positions;
 mod restore_points;
 pub mod sqlite;
 mod stored;
+mod takeover;
 pub mod warnings;
 
 pub use restore_points::{
     CommittedRoot, Hidden, PastObject, PastQuery, Pin, RestorePoint, RestorePoints, SnapshotName,
 };
+pub use takeover::{Basis, Finish, Imported, ImportedObject, Promotion, PromotionStep, Takeover};
 
 #[cfg(test)]
 mod conformance;
@@ -47,6 +49,7 @@ pub trait State:
     + mirrors::Mirrors
     + positions::Positions
     + RestorePoints
+    + Takeover
     + warnings::Warnings
     + fmt::Debug
     + Send
@@ -54,7 +57,8 @@ pub trait State:
     + 'static
 {
     /// Finds or makes the rows of a configured repository. Moving a repository to another bucket, base
-    /// path or store under the same name is refused ([`Error::Mismatch`]).
+    /// path or store under the same name is refused ([`Error::Mismatch`]). One that was promoted is where the
+    /// promotion put it, whatever store the configuration names.
     async fn open_repository(&self, identity: &RepositoryIdentity) -> Result<RepositoryRow>;
 
     // --- lock and audit
@@ -186,6 +190,10 @@ pub struct RepositoryRow {
     pub lock: LockRow,
     /// Made by this call: nothing was known of it before.
     pub new: bool,
+    /// Where it is.
+    pub store: StoreName,
+    /// Where it was before its last promotion.
+    pub promoted_from: Option<StoreName>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

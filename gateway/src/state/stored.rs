@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use policies::identity::{Cluster, Epoch, Handover};
+use policies::identity::{Cluster, Epoch, Handover, StoreName};
 use policies::key::ObjectKey;
 use policies::lock::{Freeze, Lock, Next};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnswerKey, BucketId, Checksum, CommittedRoot, Details, Error, Kept, Put, RepositoryId, Result,
-    SnapshotName,
+    AnswerKey, Basis, BucketId, Checksum, CommittedRoot, Details, Error, Kept, Promotion,
+    PromotionStep, Put, RepositoryId, Result, SnapshotName,
 };
 use crate::stores::Identity;
 
@@ -63,6 +63,9 @@ enum StoredFreeze {
     RootAppeared(String),
     StoreUnreachable,
     Recovering,
+    UnadoptedMirror(String),
+    Promoting(String),
+    Promoted { store: String, epoch: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,7 +128,16 @@ struct StoredAnswerKey {
 
 /// The text of a lock.
 pub fn lock_text(lock: &Lock) -> String {
-    let stored = match lock {
+    text(&store_lock(lock))
+}
+
+/// A lock from its text.
+pub fn lock_from(stored: &str) -> Result<Lock> {
+    parse(stored).map(load_lock)
+}
+
+fn store_lock(lock: &Lock) -> StoredLock {
+    match lock {
         Lock::Vacant { epoch } => StoredLock::Vacant { epoch: epoch.0 },
         Lock::Held { epoch, holder } => StoredLock::Held {
             epoch: epoch.0,
@@ -153,13 +165,11 @@ pub fn lock_text(lock: &Lock) -> String {
             epoch: epoch.0,
             reason: store_freeze(reason),
         },
-    };
-    text(&stored)
+    }
 }
 
-/// A lock from its text.
-pub fn lock_from(stored: &str) -> Result<Lock> {
-    Ok(match parse(stored)? {
+fn load_lock(stored: StoredLock) -> Lock {
+    match stored {
         StoredLock::Vacant { epoch } => Lock::Vacant {
             epoch: Epoch(epoch),
         },
@@ -189,7 +199,7 @@ pub fn lock_from(stored: &str) -> Result<Lock> {
             epoch: Epoch(epoch),
             reason: load_freeze(reason),
         },
-    })
+    }
 }
 
 fn store_next(next: &Next) -> StoredNext {
@@ -221,6 +231,12 @@ fn store_freeze(reason: &Freeze) -> StoredFreeze {
         Freeze::Recovering => StoredFreeze::Recovering,
         Freeze::OtherGateway => StoredFreeze::OtherGateway,
         Freeze::StoreUnreachable => StoredFreeze::StoreUnreachable,
+        Freeze::UnadoptedMirror(store) => StoredFreeze::UnadoptedMirror(store.clone()),
+        Freeze::Promoting(store) => StoredFreeze::Promoting(store.clone()),
+        Freeze::Promoted { store, epoch } => StoredFreeze::Promoted {
+            store: store.clone(),
+            epoch: epoch.0,
+        },
     }
 }
 
@@ -239,6 +255,12 @@ fn load_freeze(reason: StoredFreeze) -> Freeze {
         StoredFreeze::Recovering => Freeze::Recovering,
         StoredFreeze::OtherGateway => Freeze::OtherGateway,
         StoredFreeze::StoreUnreachable => Freeze::StoreUnreachable,
+        StoredFreeze::UnadoptedMirror(store) => Freeze::UnadoptedMirror(store),
+        StoredFreeze::Promoting(store) => Freeze::Promoting(store),
+        StoredFreeze::Promoted { store, epoch } => Freeze::Promoted {
+            store,
+            epoch: Epoch(epoch),
+        },
     }
 }
 
@@ -320,6 +342,51 @@ pub fn put_from(stored: &str) -> Result<Put> {
             complete: root.complete,
         }),
         answer: answer.transpose()?,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPromotion {
+    handover: String,
+    from: String,
+    to: String,
+    writer: String,
+    epoch: u64,
+    before: StoredLock,
+    basis: Basis,
+    step: PromotionStep,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// The text of a promotion.
+pub fn promotion_text(promotion: &Promotion) -> String {
+    text(&StoredPromotion {
+        handover: promotion.handover.to_string(),
+        from: promotion.from.to_string(),
+        to: promotion.to.to_string(),
+        writer: promotion.writer.to_string(),
+        epoch: promotion.epoch.0,
+        before: store_lock(&promotion.before),
+        basis: promotion.basis,
+        step: promotion.step,
+        reason: promotion.reason.clone(),
+    })
+}
+
+/// A promotion from its text.
+pub fn promotion_from(stored: &str) -> Result<Promotion> {
+    let stored: StoredPromotion = parse(stored)?;
+    Ok(Promotion {
+        handover: Handover::new(stored.handover),
+        from: StoreName::new(stored.from),
+        to: StoreName::new(stored.to),
+        writer: Cluster::new(stored.writer),
+        epoch: Epoch(stored.epoch),
+        before: load_lock(stored.before),
+        basis: stored.basis,
+        step: stored.step,
+        reason: stored.reason,
     })
 }
 
@@ -412,6 +479,12 @@ mod tests {
             Freeze::OtherGateway,
             Freeze::StoreUnreachable,
             Freeze::Recovering,
+            Freeze::UnadoptedMirror("us".into()),
+            Freeze::Promoting("us".into()),
+            Freeze::Promoted {
+                store: "us".into(),
+                epoch: Epoch(9),
+            },
         ];
         let mut locks = vec![
             Lock::Vacant { epoch },

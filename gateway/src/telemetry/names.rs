@@ -21,6 +21,8 @@ pub const ROOT_GENERATION: &str = "snapgate_root_generation";
 pub const WARNINGS: &str = "snapgate_warnings";
 /// Counter {kind}: live events that were told.
 pub const EVENTS: &str = "snapgate_events_total";
+/// Counter {repository, store}: reads that a mirror served because the store failed.
+pub const FALLBACK_READS: &str = "snapgate_fallback_reads_total";
 
 /// Says what each metric is, for `/metrics`.
 pub fn describe() {
@@ -43,4 +45,8 @@ pub fn describe() {
     describe_gauge!(ROOT_GENERATION, "Generation of the newest root");
     describe_gauge!(WARNINGS, "Open warnings that nobody has acknowledged");
     describe_counter!(EVENTS, "Live events that were told");
+    describe_counter!(
+        FALLBACK_READS,
+        "Reads that a mirror served because the store failed"
+    );
 }

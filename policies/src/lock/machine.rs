@@ -289,7 +289,10 @@ fn thaw(lock: &Lock, anchor: Epoch, drained: bool) -> Outcome {
         | Freeze::AnchorBroken(_)
         | Freeze::OtherGateway
         | Freeze::RootAppeared(_)
-        | Freeze::Recovering => Outcome::Deny(Denied::NeedsRecover(reason.clone())),
+        | Freeze::Recovering
+        | Freeze::UnadoptedMirror(_)
+        | Freeze::Promoting(_)
+        | Freeze::Promoted { .. } => Outcome::Deny(Denied::NeedsRecover(reason.clone())),
     }
 }
 
@@ -301,6 +304,11 @@ fn recover(lock: &Lock, anchor: Epoch, handover: Handover) -> Outcome {
             epoch,
             reason: Freeze::Recovering,
         } if *epoch == anchor => Outcome::Stay(rebuild(*epoch)),
+        // Its catalog is being made what another store has.
+        Lock::Frozen {
+            reason: reason @ Freeze::Promoting(_),
+            ..
+        } => Outcome::Deny(Denied::NeedsRecover(reason.clone())),
         Lock::Frozen { epoch, .. } => {
             fence(anchor.max(*epoch), Next::Recover, handover, Action::Recover)
         }
@@ -336,7 +344,7 @@ fn rebuilt(lock: &Lock, drained: bool) -> Outcome {
 fn adopted(lock: &Lock, anchor: Epoch) -> Outcome {
     let Lock::Frozen {
         epoch,
-        reason: Freeze::Unadopted,
+        reason: Freeze::Unadopted | Freeze::UnadoptedMirror(_),
     } = lock
     else {
         return Outcome::Stay(vec![]);
@@ -363,7 +371,10 @@ fn doubt(lock: &Lock, reason: Freeze) -> Outcome {
             | Freeze::AnchorBehind { .. }
             | Freeze::AnchorBroken(_)
             | Freeze::OtherGateway
-            | Freeze::RootAppeared(_) => true,
+            | Freeze::RootAppeared(_)
+            | Freeze::UnadoptedMirror(_)
+            | Freeze::Promoting(_)
+            | Freeze::Promoted { .. } => true,
         };
         if keeps {
             return Outcome::Stay(vec![]);

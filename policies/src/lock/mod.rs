@@ -13,6 +13,7 @@ mod binding;
 mod event;
 pub mod handover;
 mod machine;
+pub mod promotion;
 mod refusal;
 mod resolve;
 mod resume;
@@ -81,6 +82,13 @@ pub enum Freeze {
     RootAppeared(String),
     /// The catalog is being rebuilt from the store.
     Recovering,
+    /// As `Unadopted`; but the objects came there from a mirror, which left a checkpoint of its catalog: named is
+    /// the store.
+    UnadoptedMirror(String),
+    /// The repository is on its way to this store.
+    Promoting(String),
+    /// A mirror of this repository was promoted: `store` is the primary, under this epoch.
+    Promoted { store: String, epoch: Epoch },
 }
 
 /// Who takes a vacant lock.
@@ -145,7 +153,10 @@ impl Lock {
                 | Freeze::AnchorBroken(_)
                 | Freeze::OtherGateway
                 | Freeze::RootAppeared(_)
-                | Freeze::Recovering => false,
+                | Freeze::Recovering
+                | Freeze::UnadoptedMirror(_)
+                | Freeze::Promoting(_)
+                | Freeze::Promoted { .. } => false,
             },
         }
     }

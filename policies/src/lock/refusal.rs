@@ -158,6 +158,15 @@ impl fmt::Display for Why<'_> {
             Freeze::Unadopted => {
                 f.write_str("its store holds objects that this gateway does not know")
             }
+            Freeze::UnadoptedMirror(store) => write!(
+                f,
+                "its store '{store}' holds a mirror of it, which this gateway does not know"
+            ),
+            Freeze::Promoting(store) => write!(f, "it is being promoted to store '{store}'"),
+            Freeze::Promoted { store, epoch } => write!(
+                f,
+                "its mirror on store '{store}' was promoted (epoch {epoch}): the primary is there now"
+            ),
             Freeze::AnchorAhead { anchor } => write!(
                 f,
                 "its store knows epoch {anchor}, which this gateway's state database does not: the \
@@ -198,6 +207,20 @@ impl fmt::Display for Remedy<'_> {
             Freeze::Unadopted => write!(
                 f,
                 "an operator has it read what is there: snapgate adopt {repository}"
+            ),
+            Freeze::UnadoptedMirror(store) => write!(
+                f,
+                "an operator makes it the primary: snapgate promote {repository} --store {store} --writer CLUSTER \
+                 (or has it read as it lies there: snapgate adopt {repository})"
+            ),
+            Freeze::Promoting(store) => write!(
+                f,
+                "this is done; if it stopped, an operator carries it through: snapgate promote {repository} \
+                 --store {store} --writer CLUSTER"
+            ),
+            Freeze::Promoted { .. } => write!(
+                f,
+                "the gateway there brings this store back: snapgate failback {repository}"
             ),
             Freeze::AnchorAhead { .. } | Freeze::AnchorBehind { .. } | Freeze::OtherGateway => {
                 write!(

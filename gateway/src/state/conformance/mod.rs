@@ -23,6 +23,7 @@ pub mod model;
 pub mod positions;
 pub mod restore_points;
 pub mod retention;
+pub mod takeover;
 pub mod uploads;
 pub mod warnings;
 
@@ -76,6 +77,14 @@ macro_rules! conformance {
             restore_points: a_restore_point_is_incomplete_once_something_of_it_is_gone,
             restore_points: a_root_without_a_pinned_snapshot_is_not_committed,
             restore_points: only_a_snapshot_of_the_newest_root_is_pinned,
+            takeover: a_promotion_is_noted_with_its_freeze,
+            takeover: a_promotion_begins_only_from_the_lock_that_was_read,
+            takeover: a_promotion_that_is_taken_back_leaves_the_lock_as_it_was,
+            takeover: only_the_promotion_under_way_changes_the_catalog,
+            takeover: an_import_may_be_repeated,
+            takeover: a_catalog_is_forgotten_in_bounded_batches,
+            takeover: a_promoted_repository_is_where_its_promotion_put_it,
+            takeover: what_is_newer_than_a_sequence_is_counted,
             uploads: an_upload_is_known_until_it_is_dropped,
             uploads: a_part_replaces_an_earlier_one_of_its_number,
             uploads: an_unknown_upload_takes_no_part,

@@ -98,7 +98,14 @@ pub(super) fn open_repository(
     identity: RepositoryIdentity,
 ) -> Result<RepositoryRow, Fault> {
     if let Some((id, known)) = tx.memory.find(|known| known.name == identity.name) {
-        if known.identity != identity {
+        let there = RepositoryIdentity {
+            store: match known.promoted_from {
+                Some(_) => identity.store.clone(),
+                None => known.identity.store.clone(),
+            },
+            ..known.identity.clone()
+        };
+        if there != identity {
             return Err(moved(&known.identity, &identity).into());
         }
         return Ok(RepositoryRow {
@@ -106,6 +113,8 @@ pub(super) fn open_repository(
             bucket: known.bucket,
             lock: known.lock.clone(),
             new: false,
+            store: known.identity.store.clone(),
+            promoted_from: known.promoted_from.clone(),
         });
     }
     let same_place = |known: &RepositoryIdentity| {
@@ -128,12 +137,15 @@ pub(super) fn open_repository(
         reason: None,
     };
     write(tx.db, id, &lock)?;
+    let store = identity.store.clone();
     tx.memory.add_repository(id, identity, bucket, lock.clone());
     Ok(RepositoryRow {
         id,
         bucket,
         lock,
         new: true,
+        store,
+        promoted_from: None,
     })
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
-use policies::identity::{Bucket, Repository};
+use policies::identity::{Bucket, Repository, StoreName};
 use rusqlite::Connection;
 
 use super::rows::{count, int};
@@ -34,6 +34,7 @@ pub(super) struct Known {
     pub identity: RepositoryIdentity,
     pub bucket: BucketId,
     pub lock: LockRow,
+    pub promoted_from: Option<StoreName>,
     counters: Counters,
 }
 
@@ -48,6 +49,7 @@ enum Undo {
     Counters(RepositoryId, Counters),
     Lock(RepositoryId, LockRow),
     New(RepositoryId),
+    Store(RepositoryId, StoreName, Option<StoreName>),
     Uptime(u64, Instant),
     Audit(audit::End),
 }
@@ -63,7 +65,7 @@ impl Memory {
             undo: Vec::new(),
         };
         let mut statement = db.prepare_cached(
-            "SELECT r.id, r.name, b.name, r.base_path, r.store, r.bucket, r.sequence, r.unjournalled, r.objects, r.bytes
+            "SELECT r.id, r.name, b.name, r.base_path, r.store, r.bucket, r.sequence, r.unjournalled, r.objects, r.bytes, r.promoted_from
              FROM repositories r JOIN buckets b ON b.id = r.bucket",
         )?;
         let mut rows = statement.query([])?;
@@ -74,9 +76,10 @@ impl Memory {
                     name: Repository::new(row.get::<_, String>(1)?),
                     bucket: Bucket::new(row.get::<_, String>(2)?),
                     base_path: row.get(3)?,
-                    store: policies::identity::StoreName::new(row.get::<_, String>(4)?),
+                    store: StoreName::new(row.get::<_, String>(4)?),
                 },
                 bucket: BucketId(row.get(5)?),
+                promoted_from: row.get::<_, Option<String>>(10)?.map(StoreName::new),
                 lock: lock::read(db, id)?,
                 counters: Counters {
                     usage: Usage {
@@ -114,6 +117,12 @@ impl Memory {
                 Undo::Lock(id, row) => {
                     if let Some(known) = self.repositories.get_mut(&id) {
                         known.lock = row;
+                    }
+                }
+                Undo::Store(id, store, from) => {
+                    if let Some(known) = self.repositories.get_mut(&id) {
+                        known.identity.store = store;
+                        known.promoted_from = from;
                     }
                 }
                 Undo::New(id) => {
@@ -171,9 +180,25 @@ impl Memory {
                 identity,
                 bucket,
                 lock,
+                promoted_from: None,
                 counters,
             },
         );
+    }
+
+    pub fn move_to_store(&mut self, id: RepositoryId, store: StoreName, from: StoreName) {
+        if let Some(known) = self.repositories.get_mut(&id) {
+            let before = std::mem::replace(&mut known.identity.store, store);
+            let from = known.promoted_from.replace(from);
+            self.undo.push(Undo::Store(id, before, from));
+        }
+    }
+
+    /// The journal goes on above this sequence.
+    pub fn raise_sequence(&mut self, id: RepositoryId, sequence: u64) {
+        self.count(id, |counters| {
+            counters.usage.sequence = counters.usage.sequence.max(sequence);
+        });
     }
 
     pub fn set_lock(&mut self, id: RepositoryId, row: LockRow) {

@@ -33,6 +33,7 @@ mod positions;
 mod restore_points;
 mod rows;
 mod schema;
+mod takeover;
 mod tombstones;
 mod uploads;
 mod warnings;

@@ -1,0 +1,136 @@
+//! What a promotion is asked for, and what it would do.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use policies::identity::{Cluster, Epoch, StoreName};
+use serde_json::{Value, json};
+
+use crate::state::Basis;
+use crate::telemetry::clock;
+
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub store: StoreName,
+    pub writer: Cluster,
+    pub reason: Option<String>,
+    /// A planned move: refuse unless the mirror has everything within this time.
+    pub nothing_behind: Option<Duration>,
+}
+
+/// One thing that must be so, looked at.
+#[derive(Clone, Debug)]
+pub struct Check {
+    pub what: &'static str,
+    pub ok: bool,
+    pub found: String,
+}
+
+/// The restore point that the target is at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct At {
+    pub generation: u64,
+    pub committed_ms: Option<i64>,
+    pub snapshots: Vec<String>,
+}
+
+/// What the old primary had and the target lacks. None = it cannot be asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Missing {
+    pub restore_points: u64,
+    pub snapshots: Vec<String>,
+    pub objects: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub store: StoreName,
+    pub writer: Cluster,
+    pub epoch: Epoch,
+    pub basis: Basis,
+    pub checks: Vec<Check>,
+    pub at: Option<At>,
+    pub missing: Option<Missing>,
+    /// For the clusters' operators, as text.
+    pub steps: Vec<String>,
+}
+
+impl Planned {
+    pub(super) fn check(&mut self, what: &'static str, ok: bool, found: impl Into<String>) {
+        self.checks.push(Check {
+            what,
+            ok,
+            found: found.into(),
+        });
+    }
+
+    /// Why it must not be done; None = it may.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let mut text = String::new();
+        for check in self.checks.iter().filter(|check| !check.ok) {
+            let separator = if text.is_empty() { "" } else { "; " };
+            write!(text, "{separator}{}", check.found).expect("a String takes every write");
+        }
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// As the admin API answers it.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        json!({
+            "store": self.store.as_str(),
+            "writer": self.writer.as_str(),
+            "epoch": self.epoch.0,
+            "restore_point": self.at.as_ref().map(At::body),
+            "missing": self.missing.as_ref().map_or_else(unknown, Missing::body),
+            "basis": basis(self.basis),
+            "checks": self.checks.iter().map(|c| json!({ "check": c.what, "ok": c.ok, "found": c.found })).collect::<Vec<_>>(),
+            "steps": self.steps,
+        })
+    }
+
+    pub(super) fn audit(&self) -> Value {
+        json!({
+            "basis": basis(self.basis),
+            "restore_point": self.at.as_ref().map(|at| at.generation),
+            "missing": self.missing.as_ref().map_or_else(unknown, Missing::body),
+        })
+    }
+}
+
+impl At {
+    fn body(&self) -> Value {
+        json!({
+            "generation": self.generation,
+            "committed_at": self.committed_ms.map(clock::rfc3339),
+            "snapshots": self.snapshots,
+        })
+    }
+}
+
+impl Missing {
+    fn body(&self) -> Value {
+        json!({
+            "known": true,
+            "restore_points": self.restore_points,
+            "snapshots": self.snapshots,
+            "objects": self.objects,
+            "bytes": self.bytes,
+        })
+    }
+}
+
+/// The old primary cannot be asked: nobody knows what it had, until it returns.
+fn unknown() -> Value {
+    json!({ "known": false, "restore_points": null, "snapshots": null, "objects": null, "bytes": null })
+}
+
+fn basis(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Catalog { .. } => "catalog",
+        Basis::Checkpoint { .. } => "checkpoint",
+        Basis::Listing => "listing",
+    }
+}

@@ -1,0 +1,273 @@
+//! The gateway is alive and followed its mirror.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promoted_mirror_has_what_it_applied_and_says_what_is_missing() {
+    let disks = Disks::new();
+    let (gateway, mut writer) = region_a(&disks).await;
+    let mirrored = gateway.contents().await;
+    let at_s1 = writer.clone();
+    writer.create("s2", &[take()]);
+    gateway.perform("a", writer.requests()).await;
+
+    let planned = gateway
+        .door
+        .plan_promotion(&gateway.open(), &ask("us", "b"))
+        .await
+        .unwrap();
+    assert_eq!(planned.refusal(), None);
+    let promoted = gateway.promote("us", "b").await.unwrap();
+    let missing = promoted.planned.missing.unwrap();
+    assert_eq!(
+        (missing.restore_points, missing.snapshots.clone()),
+        (1, vec!["s2".to_owned()])
+    );
+    assert!(missing.objects > 0 && missing.bytes > 0, "{missing:?}");
+    assert_eq!(promoted.planned.at.unwrap().snapshots, ["s1"]);
+
+    assert!(held_by(&gateway.lock(), "b"), "{:?}", gateway.lock());
+    assert_eq!(gateway.open().plan.store, StoreName::new("us"));
+    assert_eq!(gateway.contents().await, mirrored);
+    let refused = gateway
+        .put("a", &at("base/index-99").key, b"{}".to_vec())
+        .await;
+    assert!(refused.unwrap_err().contains("locked by writer 'b'"));
+    let mut other = at_s1;
+    other.create("s3", &[take()]);
+    gateway.perform("b", other.requests()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promoted_repository_stays_where_it_is_after_a_restart() {
+    let disks = Disks::new();
+    let (gateway, _) = region_a(&disks).await;
+    gateway.promote("us", "b").await.unwrap();
+    let contents = gateway.contents().await;
+    gateway.gone().await;
+    let again = disks.gateway("a", "eu").await;
+    assert!(held_by(&again.lock(), "b"), "{:?}", again.lock());
+    assert_eq!(again.open().plan.store, StoreName::new("us"));
+    assert_eq!(again.open().promoted_from, Some(StoreName::new("eu")));
+    assert_eq!(again.contents().await, contents);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_began_on_the_old_store_ends_there() {
+    let disks = Disks::new();
+    let (gateway, _) = region_a(&disks).await;
+    let old = gateway.open();
+    gateway.promote("us", "a").await.unwrap();
+    assert!(old.gate.is_frozen());
+    old.gate.saw(gateway.state.lock(old.id).await.unwrap());
+    assert!(
+        old.gate.is_frozen(),
+        "a held lock on the new store admits nobody on the old one"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_promotion_is_refused_while_the_mirror_is_behind_and_changes_nothing() {
+    let disks = Disks::new();
+    let (gateway, mut writer) = region_a(&disks).await;
+    writer.create("s2", &[take()]);
+    gateway.perform("a", writer.requests()).await;
+    let before = gateway.contents().await;
+    let planned = Ask {
+        nothing_behind: Some(Duration::ZERO),
+        ..ask("us", "b")
+    };
+    let refused = gateway
+        .door
+        .promote(&gateway.open(), planned.clone(), &ByHand)
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("operations behind"),
+        "{refused}"
+    );
+    assert!(held_by(&gateway.lock(), "a"), "{:?}", gateway.lock());
+    assert_eq!(gateway.contents().await, before);
+    gateway.mirror(&disks).await;
+    gateway
+        .door
+        .promote(&gateway.open(), planned, &ByHand)
+        .await
+        .unwrap();
+    assert_eq!(gateway.contents().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_write_on_a_dead_store_is_given_up() {
+    let disks = Disks::new();
+    let (gateway, mut writer) = region_a(&disks).await;
+    let mirrored = gateway.contents().await;
+    gateway.gone().await;
+    // The store dies while a root is on its way: its bytes may be there, nobody knows.
+    let dying = Arc::new(Faulty::new(disks.store("eu").await));
+    let us = disks.store("us").await;
+    let gateway = disks
+        .gateway_with("a", "eu", [("eu", dying.clone()), ("us", us)])
+        .await;
+    writer.create("s2", &[take()]);
+    let lost = || Fault::FailBefore(crate::stores::Error::Unknown);
+    for _ in 0..200 {
+        for operation in [
+            Operation::Publish,
+            Operation::Read,
+            Operation::Abort,
+            Operation::Stat,
+        ] {
+            dying.plan(operation, lost());
+        }
+    }
+    let root = writer.requests().into_iter().find_map(|r| match r {
+        Request::Put { key, bytes, .. } if key.as_str().starts_with("base/snap-") => {
+            Some((key, bytes))
+        }
+        _other => None,
+    });
+    let (key, bytes) = root.unwrap();
+    gateway.put("a", &key, bytes).await.unwrap_err();
+    gateway.promote("us", "b").await.unwrap();
+    assert_eq!(gateway.contents().await, mirrored);
+    assert_eq!(gateway.state.intents(gateway.open().id).await.unwrap(), []);
+}
+
+/// Polls the promotion so many times, then lets it go: a crash at that point. None = it was not done.
+async fn cut<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut left = polls;
+    poll_fn(move |cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        work.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_step_is_carried_through_or_taken_back() {
+    let (mut taken_back, mut carried_through) = (0, 0);
+    for polls in 1.. {
+        let disks = Disks::new();
+        let (gateway, mut writer) = region_a(&disks).await;
+        let mirrored = gateway.contents().await;
+        writer.create("s2", &[take()]);
+        gateway.perform("a", writer.requests()).await;
+        let all = gateway.contents().await;
+        let open = gateway.open();
+        let done = cut(polls, gateway.door.promote(&open, ask("us", "b"), &ByHand)).await;
+        drop(open);
+        gateway.gone().await;
+        let again = disks.gateway("a", "eu").await;
+        if held_by(&again.lock(), "b") {
+            carried_through += 1;
+        } else {
+            assert!(
+                held_by(&again.lock(), "a"),
+                "after {polls} polls: {:?}",
+                again.lock()
+            );
+            assert_eq!(again.contents().await, all, "after {polls} polls");
+            taken_back += 1;
+            again.promote("us", "b").await.unwrap();
+        }
+        assert_eq!(again.contents().await, mirrored, "after {polls} polls");
+        assert_eq!(again.state.promotion(again.open().id).await.unwrap(), None);
+        assert_eq!(again.state.verify_audit().await.unwrap(), None);
+        if done.is_some() {
+            break;
+        }
+    }
+    assert!(
+        taken_back > 2 && carried_through > 2,
+        "{taken_back} and {carried_through}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_primary_that_returns_freezes_itself_and_says_where_the_primary_is() {
+    let disks = Disks::new();
+    let (a, _) = region_a(&disks).await;
+    a.gone().await;
+    let us = disks.store("us").await;
+    let b = disks.gateway_with("b", "us", [("us", us)]).await;
+    b.promote("us", "b").await.unwrap();
+
+    let again = disks.gateway("a", "eu").await;
+    let Lock::Frozen { reason, .. } = again.lock() else {
+        panic!("{:?}", again.lock());
+    };
+    let sentence = reason.to_string();
+    assert!(
+        sentence.contains("its mirror on store 'us' was promoted"),
+        "{sentence}"
+    );
+    assert!(
+        reason
+            .remedy(&again.name)
+            .contains("snapgate failback prod")
+    );
+    let refused = again
+        .put("a", &at("base/index-99").key, b"{}".to_vec())
+        .await;
+    assert!(refused.unwrap_err().contains("us"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_living_old_primary_freezes_at_its_next_look() {
+    let disks = Disks::new();
+    let (a, _) = region_a(&disks).await;
+    a.door.look_elsewhere(&a.open()).await.unwrap();
+    assert!(
+        held_by(&a.lock(), "a"),
+        "its own mirror is no other primary"
+    );
+    let us = disks.store("us").await;
+    let b = disks.gateway_with("b", "us", [("us", us)]).await;
+    b.promote("us", "b").await.unwrap();
+    a.door.look_elsewhere(&a.open()).await.unwrap();
+    assert!(a.open().gate.is_frozen());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_over_that_waits_for_a_mirror_leaves_nothing_behind() {
+    let disks = Disks::new();
+    let (gateway, mut writer) = region_a(&disks).await;
+    let waiting = || crate::repository::handover::Ask::Lock {
+        writer: Cluster::new("b"),
+        force: false,
+        wait_mirror: Some(StoreName::new("us")),
+    };
+    gateway
+        .door
+        .hand_over(&gateway.open(), waiting(), None)
+        .await
+        .unwrap();
+    assert!(held_by(&gateway.lock(), "b"));
+    writer.create("s2", &[take()]);
+    gateway.perform("b", writer.requests()).await;
+    let back = crate::repository::handover::Ask::Lock {
+        writer: Cluster::new("a"),
+        force: false,
+        wait_mirror: Some(StoreName::new("us")),
+    };
+    let open = gateway.open();
+    let (handed_over, ()) = tokio::join!(gateway.door.hand_over(&open, back, None), async {
+        while !matches!(gateway.lock(), Lock::Draining { .. }) {
+            tokio::task::yield_now().await;
+        }
+        gateway.mirror(&disks).await;
+    });
+    handed_over.unwrap();
+    assert!(held_by(&gateway.lock(), "a"));
+    let (applied, newest) = gateway
+        .door
+        .mirror_position(&gateway.open(), &StoreName::new("us"))
+        .await
+        .unwrap();
+    assert_eq!(applied, newest);
+}
