@@ -146,6 +146,7 @@ pub const CONTESTS: &[Contest] = &[
     ),
     contest(Stage::Tmpfs, "get-64m", "get-64m", &[efficiency(1.0)]),
     contest(Stage::Tmpfs, "list-1000", "list-1000", &[efficiency(5.0)]),
+    contest(Stage::Tmpfs, "list-1000-folders", "list-1000-folders", &[]),
     contest(
         Stage::Tmpfs,
         "delete-1000",

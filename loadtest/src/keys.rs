@@ -10,9 +10,12 @@ pub fn uuid() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>())
 }
 
+/// Above all data of a repository.
+pub const INDICES: &str = "indices/";
+
 /// One shard's directory, with its closing slash.
 pub fn shard() -> String {
-    format!("indices/{}/{}/", uuid(), rand::random_range(0..5))
+    format!("{INDICES}{}/{}/", uuid(), rand::random_range(0..5))
 }
 
 /// A new name; data blobs of one worker share its shard.

@@ -231,6 +231,9 @@ impl Place {
         let scratch = tempfile::Builder::new()
             .prefix("snapgate-loadtest-")
             .tempdir_in(parent)?;
+        if !self.on_disk() {
+            process::touch_memory(&scratch.path().join("touched"))?;
+        }
         let cache = self
             .cache
             .clone()

@@ -5,7 +5,7 @@
 //! Their data is scratch, so they are killed, not asked.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -95,6 +95,18 @@ fn last_lines(log: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(10)..].join("\n")
+}
+
+/// Writes a large file into memory and removes it. A virtual machine pays for each page that it uses for the
+/// first time; without this, whoever comes first pays for all.
+pub fn touch_memory(file: &Path) -> io::Result<()> {
+    const TOUCHED: usize = 8 << 30;
+    let zeroes = vec![0; 1 << 20];
+    let mut to = File::create(file)?;
+    for _ in 0..TOUCHED / zeroes.len() {
+        to.write_all(&zeroes)?;
+    }
+    fs::remove_file(file)
 }
 
 /// A port that is free now.

@@ -64,6 +64,10 @@ pub const ROWS: &[Row] = &[
         work: Work::List(1000),
     },
     Row {
+        name: "list-1000-folders",
+        work: Work::Folders(1000),
+    },
+    Row {
         name: "delete-1000",
         work: Work::Delete(1000),
     },

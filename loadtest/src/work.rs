@@ -24,6 +24,8 @@ pub enum Work {
     Multipart(usize),
     /// One page with this many keys of a shard's directory.
     List(usize),
+    /// One page with this many index folders of [`BELOW`] keys each.
+    Folders(usize),
     /// One multi-object delete of this many keys.
     Delete(usize),
     /// What a cluster does: blobs in a snapshot's proportions, restores, listings, deletes.
@@ -32,6 +34,8 @@ pub enum Work {
 
 /// Size of the objects that listings and deletes are about: their bytes are not the point.
 const SMALL: usize = KIB;
+/// Keys in each folder of [`Work::Folders`].
+const BELOW: usize = 10;
 /// One multi-object delete takes so many keys at most.
 const DELETE_LIMIT: usize = 1000;
 /// Uploads above this size are multipart in the cluster-shaped load.
@@ -43,7 +47,7 @@ impl Work {
         let sizes: Vec<usize> = match self {
             Self::Put(size, _) | Self::Get(size) => vec![size],
             Self::Multipart(size) => vec![size.min(PART)],
-            Self::List(_) | Self::Delete(_) => vec![SMALL],
+            Self::List(_) | Self::Folders(_) | Self::Delete(_) => vec![SMALL],
             Self::Cluster => keys::SIZES
                 .iter()
                 .map(|(size, _)| *size)
@@ -60,6 +64,7 @@ impl Work {
             Self::Get(size) if size >= MIB => (64, size),
             Self::Get(size) => (1000, size),
             Self::List(keys) => (keys, SMALL),
+            Self::Folders(folders) => (folders * BELOW, SMALL),
             Self::Put(..) | Self::Multipart(_) | Self::Delete(_) | Self::Cluster => (0, 0),
         }
     }
@@ -69,9 +74,12 @@ impl Work {
     pub fn batch(self) -> Option<usize> {
         match self {
             Self::Delete(_) => Some(2),
-            Self::Put(..) | Self::Get(_) | Self::Multipart(_) | Self::List(_) | Self::Cluster => {
-                None
-            }
+            Self::Put(..)
+            | Self::Get(_)
+            | Self::Multipart(_)
+            | Self::List(_)
+            | Self::Folders(_)
+            | Self::Cluster => None,
         }
     }
 }
@@ -79,6 +87,7 @@ impl Work {
 /// What lies in the bucket before a row begins.
 #[derive(Debug, Default)]
 pub struct Stock {
+    /// What listings list.
     pub shard: String,
     pub keys: Vec<String>,
 }
@@ -86,12 +95,19 @@ pub struct Stock {
 /// Fills the bucket for `work`.
 pub async fn stock(work: Work, payloads: &Payloads, on: &mut Connection) -> Result<Stock, Error> {
     let (count, size) = work.stock();
-    let shard = on.target().key(&keys::shard());
+    let folders = matches!(work, Work::Folders(_));
+    let mut shard = on.target().key(&keys::shard());
     let mut names = Vec::with_capacity(count);
-    for _ in 0..count {
+    for number in 0..count {
+        if folders && number % BELOW == 0 {
+            shard = on.target().key(&keys::shard());
+        }
         let key = keys::name(Naming::Data, &shard);
         put(on, &key, Content::Payload(Arc::clone(payloads.get(size)))).await?;
         names.push(key);
+    }
+    if folders {
+        shard = on.target().key(keys::INDICES);
     }
     Ok(Stock { shard, keys: names })
 }
@@ -157,7 +173,12 @@ impl Worker {
             }
             Work::Multipart(size) => self.multipart(size).await,
             Work::List(keys) => {
-                list(&mut self.connection, &self.stock.shard, keys).await?;
+                list(&mut self.connection, &self.stock.shard, b"<Key>", keys).await?;
+                Ok(0)
+            }
+            Work::Folders(folders) => {
+                let told = b"<CommonPrefixes>";
+                list(&mut self.connection, &self.stock.shard, told, folders).await?;
                 Ok(0)
             }
             Work::Delete(keys) => {
@@ -297,13 +318,13 @@ async fn page(on: &mut Connection, shard: &str) -> Result<Answer, Error> {
     call(on, Method::GET, None, &query, Content::None).await
 }
 
-async fn list(on: &mut Connection, shard: &str, keys: usize) -> Result<(), Error> {
+async fn list(on: &mut Connection, shard: &str, told: &[u8], entries: usize) -> Result<(), Error> {
     let answer = page(on, shard).await?;
-    match memchr::memmem::find_iter(&answer.body, b"<Key>").count() {
-        count if count == keys => Ok(()),
+    match memchr::memmem::find_iter(&answer.body, told).count() {
+        count if count == entries => Ok(()),
         count => Err(Error::Unexpected {
-            what: format!("LIST {shard} brought {count} keys"),
-            expected: format!("{keys}"),
+            what: format!("LIST {shard} brought {count} entries"),
+            expected: format!("{entries}"),
         }),
     }
 }
