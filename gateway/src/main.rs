@@ -47,7 +47,9 @@ async fn serve(global: &cli::Global) -> ExitCode {
         Ok(plan) => plan,
         Err(e) => return failed(&e.to_string()),
     };
-    match serve::run(&lookup, plan).await {
+    let served = serve::run(&lookup, plan).await;
+    telemetry::access::flush();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => failed(&e.to_string()),
     }

@@ -58,31 +58,34 @@ fn load(bytes: &[u8]) -> u32x8 {
     u32x8::new(std::array::from_fn(|word| u32::from_le_bytes(words[word])))
 }
 
-#[inline(always)]
-fn f(x: u32x8, y: u32x8, z: u32x8) -> u32x8 {
-    z ^ (x & (y ^ z))
-}
-
-#[inline(always)]
-fn g(x: u32x8, y: u32x8, z: u32x8) -> u32x8 {
-    y ^ (z & (x ^ y))
-}
-
-#[inline(always)]
-fn h(x: u32x8, y: u32x8, z: u32x8) -> u32x8 {
-    x ^ y ^ z
-}
-
-#[inline(always)]
-fn i(x: u32x8, y: u32x8, z: u32x8) -> u32x8 {
-    y ^ (x | !z)
-}
-
+/// `a`, the message word and the constant come first: only `f` waits for the step before.
 macro_rules! step {
     ($f:ident, $a:ident, $b:ident, $c:ident, $d:ident, $m:expr, $r:literal, $k:literal) => {
-        let sum = $a + $f($b, $c, $d) + ($m + u32x8::splat($k));
+        let early = $a + ($m + u32x8::splat($k));
+        let sum = $f(early, $b, $c, $d);
         $a = $b + ((sum << $r) | (sum >> (32 - $r)));
     };
+}
+
+#[inline(always)]
+fn f(sum: u32x8, x: u32x8, y: u32x8, z: u32x8) -> u32x8 {
+    sum + (z ^ (x & (y ^ z)))
+}
+
+/// The two halves have no bit in common, so they can be added, and only one waits for `x`.
+#[inline(always)]
+fn g(sum: u32x8, x: u32x8, y: u32x8, z: u32x8) -> u32x8 {
+    (sum + (y & !z)) + (x & z)
+}
+
+#[inline(always)]
+fn h(sum: u32x8, x: u32x8, y: u32x8, z: u32x8) -> u32x8 {
+    sum + (x ^ (y ^ z))
+}
+
+#[inline(always)]
+fn i(sum: u32x8, x: u32x8, y: u32x8, z: u32x8) -> u32x8 {
+    sum + (y ^ (x | !z))
 }
 
 /// The 64 steps of RFC 1321, section 3.4. A table in a loop would keep the shifts from being constants.

@@ -2,7 +2,8 @@
 //!
 //! Decides nothing; computes. MD5 is the dearest of all at 0.7 GB/s a core, so concurrent uploads share a
 //! hasher that works on eight streams in one pass ([`lanes`], [`hasher`]). A body of up to [`INLINE`] bytes
-//! is hashed where it is: a hop to another thread would cost more.
+//! is hashed where it is: a hop to another thread would cost more. So is all of a body whose MD5 nobody needs,
+//! in pieces of that size: what is left is fast.
 
 mod checksum;
 mod hasher;
@@ -39,6 +40,8 @@ pub struct Digests {
 enum Work {
     /// Everything so far is held.
     Inline(Box<Running>),
+    /// Nobody needs the MD5.
+    Plain(Box<Others>),
     /// The hasher has the rest.
     Away(oneshot::Receiver<Running>, Enrolled),
     /// The hasher's thread ended, which it never does: digests are not to be had.
@@ -48,7 +51,8 @@ enum Work {
 /// What a body's digests came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sums {
-    pub md5: [u8; 16],
+    /// If it was asked for.
+    pub md5: Option<[u8; 16]>,
     /// BLAKE3.
     pub hash: [u8; 32],
     /// In the order asked for, each once.
@@ -73,7 +77,7 @@ impl Others {
 
 impl Digests {
     #[must_use]
-    pub fn new(wanted: &[Algorithm]) -> Self {
+    pub fn new(wanted: &[Algorithm], md5: bool) -> Self {
         let each_once = wanted
             .iter()
             .enumerate()
@@ -85,12 +89,14 @@ impl Digests {
             hash: Box::default(),
             checksums,
         };
-        let running = Running {
-            md5: Md5Stream::new(),
-            others,
+        let work = if md5 {
+            let md5 = Md5Stream::new();
+            Work::Inline(Box::new(Running { md5, others }))
+        } else {
+            Work::Plain(Box::new(others))
         };
         Self {
-            work: Work::Inline(Box::new(running)),
+            work,
             held: VecDeque::new(),
             held_bytes: 0,
         }
@@ -101,7 +107,7 @@ impl Digests {
         self.held_bytes += bytes.len();
         self.held.push_back(bytes.clone());
         let limit = match &self.work {
-            Work::Inline(_) => INLINE,
+            Work::Inline(_) | Work::Plain(_) => INLINE,
             Work::Away(..) | Work::Lost => {
                 (COLLECTED / Enrolled::count().max(1)).clamp(*PIECES.start(), *PIECES.end())
             }
@@ -112,16 +118,21 @@ impl Digests {
     }
 
     async fn hand_over(&mut self) {
+        let pieces = std::mem::take(&mut self.held);
+        self.held_bytes = 0;
         let (running, enrolled) = match std::mem::replace(&mut self.work, Work::Lost) {
             Work::Inline(running) => (*running, Enrolled::new()),
             Work::Away(back, enrolled) => (
                 back.await.expect("a hasher's thread does not end"),
                 enrolled,
             ),
+            Work::Plain(mut others) => {
+                pieces.iter().for_each(|piece| others.update(piece));
+                self.work = Work::Plain(others);
+                return;
+            }
             Work::Lost => unreachable!("an update that was given up is not followed by another"),
         };
-        let pieces = std::mem::take(&mut self.held);
-        self.held_bytes = 0;
         self.work = Work::Away(hasher::hash(running, pieces), enrolled);
     }
 
@@ -129,20 +140,24 @@ impl Digests {
         if matches!(self.work, Work::Away(..)) && !self.held.is_empty() {
             self.hand_over().await;
         }
-        let mut running = match self.work {
-            Work::Inline(running) => *running,
-            Work::Away(back, _) => back.await.expect("a hasher's thread does not end"),
+        let (md5, mut others) = match self.work {
+            Work::Inline(running) => (Some(running.md5), running.others),
+            Work::Plain(others) => (None, *others),
+            Work::Away(back, _) => {
+                let running = back.await.expect("a hasher's thread does not end");
+                (Some(running.md5), running.others)
+            }
             Work::Lost => unreachable!("an update that was given up is not followed by another"),
         };
-        for piece in self.held {
-            running.others.update(&piece);
-            running.md5.update(piece);
-        }
+        self.held.iter().for_each(|piece| others.update(piece));
+        let md5 = md5.map(|mut md5| {
+            self.held.into_iter().for_each(|piece| md5.update(piece));
+            md5.finish()
+        });
         Sums {
-            md5: running.md5.finish(),
-            hash: running.others.hash.finalize().into(),
-            checksums: running
-                .others
+            md5,
+            hash: others.hash.finalize().into(),
+            checksums: others
                 .checksums
                 .into_iter()
                 .map(checksum::Running::finish)
@@ -198,8 +213,8 @@ mod tests {
 
     use super::*;
 
-    async fn sums(pieces: Vec<Bytes>) -> Sums {
-        let mut digests = Digests::new(&Algorithm::ALL);
+    async fn sums(pieces: Vec<Bytes>, md5: bool) -> Sums {
+        let mut digests = Digests::new(&Algorithm::ALL, md5);
         for piece in &pieces {
             digests.update(piece).await;
         }
@@ -208,7 +223,7 @@ mod tests {
 
     fn expected(content: &[u8]) -> Sums {
         Sums {
-            md5: md5::Md5::digest(content).into(),
+            md5: Some(md5::Md5::digest(content).into()),
             hash: blake3::hash(content).into(),
             checksums: Algorithm::ALL
                 .map(|a| (a, once(a, content).into()))
@@ -224,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_checksum_asked_for_twice_is_computed_once() {
-        let digests = Digests::new(&[Algorithm::Sha1, Algorithm::Crc32, Algorithm::Sha1]);
+        let digests = Digests::new(&[Algorithm::Sha1, Algorithm::Crc32, Algorithm::Sha1], true);
         let got: Vec<Algorithm> = digests
             .finish()
             .await
@@ -237,11 +252,25 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_that_is_given_up_leaves_the_hashers_working() {
-        let mut digests = Digests::new(&[]);
+        let mut digests = Digests::new(&[], true);
         digests.update(&body(1, 200_000).into()).await;
         drop(digests);
         let content = body(2, 300_000);
-        assert_eq!(sums(vec![content.clone().into()]).await, expected(&content));
+        let sums = sums(vec![content.clone().into()], true).await;
+        assert_eq!(sums, expected(&content));
+    }
+
+    #[tokio::test]
+    async fn without_md5_all_other_digests_are_the_same() {
+        for length in [0, 1, 5000, INLINE, INLINE + 1, 5 * INLINE + 77] {
+            let content = body(3, length);
+            let pieces = content.chunks(4097).map(Bytes::copy_from_slice).collect();
+            let expected = Sums {
+                md5: None,
+                ..expected(&content)
+            };
+            assert_eq!(sums(pieces, false).await, expected, "{length} bytes");
+        }
     }
 
     proptest! {
@@ -255,7 +284,7 @@ mod tests {
                 let running: Vec<_> = uploads.iter().enumerate().map(|(seed, (length, cut))| {
                     let content = body(seed, *length);
                     let pieces = content.chunks(*cut).map(Bytes::copy_from_slice).collect();
-                    (content, tokio::spawn(sums(pieces)))
+                    (content, tokio::spawn(sums(pieces, true)))
                 }).collect();
                 for (content, task) in running {
                     assert_eq!(task.await.unwrap(), expected(&content));
@@ -286,7 +315,7 @@ mod tests {
                 .map(|_| {
                     let piece = piece.clone();
                     tokio::spawn(async move {
-                        let mut digests = Digests::new(&[]);
+                        let mut digests = Digests::new(&[], true);
                         for _ in 0..TOTAL / streams / piece.len() {
                             digests.update(&piece).await;
                         }

@@ -2,15 +2,34 @@
 //!
 //! Neither secrets nor signatures are in it: the query is left out, the key is written escaped.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
+use dashmap::DashMap;
 use http::{Method, StatusCode};
+use metrics::{Counter, Histogram};
+use serde::Serialize;
 
 use super::precheck::Target;
 use super::request::Context;
-use crate::telemetry::names;
+use crate::telemetry::{access, clock, names};
+
+/// The metrics of requests. Handles are looked up once: a look-up costs more than the counting.
+struct Meters {
+    requests: DashMap<(&'static str, &'static str), Counter>,
+    seconds: DashMap<&'static str, Histogram>,
+    bytes_in: Counter,
+    bytes_out: Counter,
+}
+
+static METERS: LazyLock<Meters> = LazyLock::new(|| Meters {
+    requests: DashMap::new(),
+    seconds: DashMap::new(),
+    bytes_in: metrics::counter!(names::BYTES, "direction" => "in"),
+    bytes_out: metrics::counter!(names::BYTES, "direction" => "out"),
+});
 
 /// What is known of a request, whether or not it came past the pre-check.
 #[derive(Debug)]
@@ -39,35 +58,55 @@ impl Entry {
             Some(Target::Object(address)) => (address.bucket.as_str(), Some(address.key.as_str())),
         };
         let cluster = context.and_then(Context::cluster);
-        tracing::info!(
-            target: "access",
-            request_id = %self.id,
+        let line = Line {
+            timestamp: clock::rfc3339_micros(clock::now()),
+            level: "INFO",
+            request_id: &self.id,
             operation,
-            method = %self.method,
-            access_key = %context.map_or("", |c| &*c.checked.access_key).escape_debug(),
-            cluster = cluster.as_ref().map_or("", |c| c.as_str()),
-            repository = self.repository.as_ref().map_or("", |r| r.as_str()),
-            bucket = %bucket.escape_debug(),
-            key = %key.unwrap_or_default().escape_debug(),
-            status = self.status.as_u16(),
-            code = self.code.as_deref().unwrap_or_default(),
+            method: self.method.as_str(),
+            access_key: escaped(context.map_or("", |c| &*c.checked.access_key)),
+            cluster: cluster.as_ref().map_or("", |c| c.as_str()),
+            repository: self.repository.as_ref().map_or("", |r| r.as_str()),
+            bucket: escaped(bucket),
+            key: escaped(key.unwrap_or_default()),
+            status: self.status.as_u16(),
+            code: self.code.as_deref().unwrap_or_default(),
             bytes_in,
             bytes_out,
             whole,
-            milliseconds = seconds * 1000.0,
-            agent = %self.agent.as_deref().unwrap_or_default().escape_debug(),
-        );
+            milliseconds: seconds * 1000.0,
+            agent: escaped(self.agent.as_deref().unwrap_or_default()),
+            target: access::TARGET,
+        };
+        if access::gathers() {
+            access::push(&line);
+        } else {
+            line.trace();
+        }
     }
 
     fn count(&self, operation: &'static str, bytes_in: u64, bytes_out: u64, seconds: f64) {
-        metrics::counter!(names::REQUESTS, "operation" => operation, "status" => status(self.status))
+        let meters = &*METERS;
+        let status = status(self.status);
+        meters
+            .requests
+            .entry((operation, status))
+            .or_insert_with(
+                || metrics::counter!(names::REQUESTS, "operation" => operation, "status" => status),
+            )
             .increment(1);
-        metrics::histogram!(names::REQUEST_SECONDS, "operation" => operation).record(seconds);
+        meters
+            .seconds
+            .entry(operation)
+            .or_insert_with(
+                || metrics::histogram!(names::REQUEST_SECONDS, "operation" => operation),
+            )
+            .record(seconds);
         if bytes_in > 0 {
-            metrics::counter!(names::BYTES, "direction" => "in").increment(bytes_in);
+            meters.bytes_in.increment(bytes_in);
         }
         if bytes_out > 0 {
-            metrics::counter!(names::BYTES, "direction" => "out").increment(bytes_out);
+            meters.bytes_out.increment(bytes_out);
         }
         if let Some(reason) = self.context.as_deref().and_then(Context::refusal) {
             let repository = self
@@ -78,6 +117,64 @@ impl Entry {
             metrics::counter!(names::DENIED, "repository" => repository, "reason" => reason)
                 .increment(1);
         }
+    }
+}
+
+/// What a request's line says.
+#[derive(Serialize)]
+struct Line<'a> {
+    timestamp: String,
+    level: &'static str,
+    request_id: &'a str,
+    operation: &'static str,
+    method: &'a str,
+    access_key: Cow<'a, str>,
+    cluster: &'a str,
+    repository: &'a str,
+    bucket: Cow<'a, str>,
+    key: Cow<'a, str>,
+    status: u16,
+    code: &'a str,
+    bytes_in: u64,
+    bytes_out: u64,
+    /// The answer was sent to its end.
+    whole: bool,
+    milliseconds: f64,
+    agent: Cow<'a, str>,
+    target: &'static str,
+}
+
+impl Line<'_> {
+    /// As an event, which has its own time, level and target.
+    fn trace(&self) {
+        tracing::info!(
+            target: access::TARGET,
+            request_id = self.request_id,
+            operation = self.operation,
+            method = self.method,
+            access_key = &*self.access_key,
+            cluster = self.cluster,
+            repository = self.repository,
+            bucket = &*self.bucket,
+            key = &*self.key,
+            status = self.status,
+            code = self.code,
+            bytes_in = self.bytes_in,
+            bytes_out = self.bytes_out,
+            whole = self.whole,
+            milliseconds = self.milliseconds,
+            agent = &*self.agent,
+        );
+    }
+}
+
+/// What a client sent, without anything that could disturb a terminal or pretend to be another line.
+fn escaped(text: &str) -> Cow<'_, str> {
+    let plain = |b: u8| (b.is_ascii_graphic() || b == b' ') && !matches!(b, b'"' | b'\'' | b'\\');
+    if text.bytes().all(plain) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(text.escape_debug().to_string())
     }
 }
 

@@ -4,13 +4,15 @@
 //! request id, the resource and a sentence. What went wrong inside is logged, never shown.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, RETRY_AFTER};
 use http::{Method, StatusCode};
 use s3s::{Body, HttpResponse, S3Error, S3ErrorCode};
 
 use super::precheck::Rejection;
 use crate::repository::{BodyError, Error, Refusal};
+use crate::telemetry::clock;
 
 /// What a client is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +24,8 @@ pub struct Answer {
     pub retry_after: Option<u32>,
     /// Size of the object, for a range outside of it.
     pub object_size: Option<u64>,
+    /// ETag and time of the object that is not sent again.
+    pub unchanged: Option<(Arc<str>, i64)>,
 }
 
 impl Answer {
@@ -32,6 +36,7 @@ impl Answer {
             message: message.into(),
             retry_after: None,
             object_size: None,
+            unchanged: None,
         }
     }
 
@@ -89,6 +94,7 @@ impl Answer {
             message: Cow::Owned(message),
             retry_after: None,
             object_size: None,
+            unchanged: None,
         }
     }
 
@@ -123,6 +129,17 @@ impl Answer {
             && let Ok(value) = HeaderValue::from_str(&format!("bytes */{size}"))
         {
             headers.insert(http::header::CONTENT_RANGE, value);
+        }
+        if let Some((etag, modified_ms)) = &self.unchanged {
+            let told = [
+                (ETAG, format!("\"{etag}\"")),
+                (LAST_MODIFIED, clock::http_date(*modified_ms)),
+            ];
+            for (name, text) in told {
+                if let Ok(value) = HeaderValue::try_from(text) {
+                    headers.insert(name, value);
+                }
+            }
         }
         response
     }
@@ -189,7 +206,10 @@ impl From<&Error> for Answer {
                 "PreconditionFailed",
                 "At least one of the pre-conditions you specified did not hold",
             ),
-            Error::NotModified => told(StatusCode::NOT_MODIFIED, "NotModified"),
+            Error::NotModified { etag, modified_ms } => Self {
+                unchanged: Some((Arc::clone(etag), *modified_ms)),
+                ..told(StatusCode::NOT_MODIFIED, "NotModified")
+            },
             Error::RangeNotSatisfiable { size } => Self {
                 object_size: Some(*size),
                 ..Self::new(

@@ -5,8 +5,8 @@
 //! much memory bodies may hold together.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
@@ -39,6 +39,10 @@ pub struct Intake {
     share: Option<Share>,
 }
 
+/// Looked up once.
+static INFLIGHT: LazyLock<metrics::Gauge> =
+    LazyLock::new(|| metrics::gauge!(names::INFLIGHT_BYTES));
+
 /// Memory that a body may hold, given back when the body is done with.
 #[derive(Debug)]
 pub struct Share {
@@ -50,7 +54,7 @@ impl Share {
     #[must_use]
     pub fn new(permit: OwnedSemaphorePermit, bytes: u32) -> Self {
         let bytes = f64::from(bytes);
-        metrics::gauge!(names::INFLIGHT_BYTES).increment(bytes);
+        INFLIGHT.increment(bytes);
         Self {
             _permit: permit,
             bytes,
@@ -60,7 +64,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        metrics::gauge!(names::INFLIGHT_BYTES).decrement(self.bytes);
+        INFLIGHT.decrement(self.bytes);
     }
 }
 

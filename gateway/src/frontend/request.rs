@@ -101,7 +101,7 @@ impl Context {
             | Error::NoSuchKey
             | Error::NoSuchUpload
             | Error::PreconditionFailed
-            | Error::NotModified
+            | Error::NotModified { .. }
             | Error::RangeNotSatisfiable { .. }
             | Error::InvalidPart
             | Error::InvalidPartOrder

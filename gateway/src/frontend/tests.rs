@@ -10,4 +10,5 @@ mod gateway;
 mod life;
 mod patience;
 mod signer;
+mod tls;
 mod vectors;

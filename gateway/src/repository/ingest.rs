@@ -2,7 +2,10 @@
 //!
 //! Invariant: [`ingest`] returns only if length, framing, signatures, trailers, Content-MD5 and every checksum
 //! are right; before that nothing can become visible. Bytes go to the store and the hashers side by side,
-//! chunk by chunk; a slow store slows the socket.
+//! chunk by chunk; a slow store slows the socket. The MD5 is computed here unless the store tells the one that it
+//! computes itself and the client sent none to compare with: it is the dearest of all digests.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,7 +19,8 @@ use crate::stores::{self, Upload};
 #[derive(Debug)]
 pub(super) struct Ingested {
     pub size: u64,
-    pub md5: [u8; 16],
+    /// None: the store tells it.
+    pub md5: Option<[u8; 16]>,
     pub hash: [u8; 32],
     pub checksums: Vec<Checksum>,
     /// The bytes themselves, if they were asked for and are not too many.
@@ -24,8 +28,8 @@ pub(super) struct Ingested {
 }
 
 impl Ingested {
-    pub fn etag(&self) -> String {
-        hex::encode(self.md5)
+    pub fn etag(&self) -> Option<Arc<str>> {
+        self.md5.map(|md5| hex::encode(md5).into())
     }
 }
 
@@ -43,7 +47,8 @@ pub(super) async fn ingest(
         .map(|e| e.algorithm)
         .chain(body.compute)
         .collect();
-    let mut digests = Digests::new(&wanted);
+    let md5 = body.md5.is_some() || !upload.tells_md5();
+    let mut digests = Digests::new(&wanted, md5);
     let mut size = 0_u64;
     while let Some(chunk) = body.bytes.next().await {
         let chunk: Bytes = chunk?;
@@ -69,7 +74,7 @@ pub(super) async fn ingest(
         expected.extend(trailer()?);
     }
     let sums = digests.finish().await;
-    if body.md5.is_some_and(|md5| md5 != sums.md5) {
+    if body.md5.is_some() && body.md5 != sums.md5 {
         return Err(BodyError::BadMd5.into());
     }
     verify(&expected, &sums.checksums)?;
@@ -131,5 +136,73 @@ pub(super) fn store_failed(doing: &str, e: &stores::Error) -> Error {
         | stores::Error::Denied
         | stores::Error::Unknown
         | stores::Error::Failed(_) => unavailable(doing, e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use md5::{Digest, Md5};
+
+    use super::*;
+    use crate::stores::{Publish, Published, StoredPart, UploadId};
+
+    /// Takes everything; `tells` as of [`Upload::tells_md5`].
+    struct Sink {
+        id: UploadId,
+        tells: bool,
+    }
+
+    #[async_trait]
+    impl Upload for Sink {
+        fn id(&self) -> &UploadId {
+            &self.id
+        }
+
+        fn tells_md5(&self) -> bool {
+            self.tells
+        }
+
+        async fn write(&mut self, _: Bytes) -> stores::Result<()> {
+            Ok(())
+        }
+
+        async fn publish(self: Box<Self>, _: Publish) -> stores::Result<Published> {
+            Err(stores::Error::UploadGone)
+        }
+
+        async fn seal(self: Box<Self>) -> stores::Result<StoredPart> {
+            Err(stores::Error::UploadGone)
+        }
+
+        async fn abort(self: Box<Self>) -> stores::Result<()> {
+            Ok(())
+        }
+    }
+
+    async fn taken(tells: bool, md5: Option<[u8; 16]>) -> Result<Ingested, Error> {
+        let body = Body {
+            bytes: futures::stream::iter([Ok(Bytes::from_static(b"abc"))]).boxed(),
+            size: Some(3),
+            trailer: None,
+            md5,
+            expected: Vec::new(),
+            compute: None,
+        };
+        let mut sink = Sink {
+            id: UploadId("sink".into()),
+            tells,
+        };
+        ingest(body, &mut sink, 0).await
+    }
+
+    #[tokio::test]
+    async fn an_md5_is_computed_unless_the_store_tells_it_and_the_client_sent_none() {
+        let md5: [u8; 16] = Md5::digest(b"abc").into();
+        assert_eq!(taken(false, None).await.unwrap().md5, Some(md5));
+        assert_eq!(taken(true, None).await.unwrap().md5, None);
+        assert_eq!(taken(true, Some(md5)).await.unwrap().md5, Some(md5));
+        let wrong = taken(true, Some([0; 16])).await.unwrap_err();
+        assert!(matches!(wrong, Error::Body(BodyError::BadMd5)), "{wrong}");
     }
 }

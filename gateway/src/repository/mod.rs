@@ -11,6 +11,7 @@ pub mod adoption;
 mod copy;
 mod door;
 pub mod drill;
+mod etag;
 mod fallback;
 mod gate;
 mod guarding;
@@ -31,6 +32,7 @@ pub mod reaper;
 mod recovery;
 mod remove;
 pub mod sweep;
+mod uploads;
 pub mod verify;
 mod write;
 
@@ -42,7 +44,7 @@ use policies::identity::{Bucket, Cluster};
 use policies::key::ObjectKey;
 
 use crate::digest::Algorithm;
-use crate::state::{Checksum, Object};
+use crate::state::{Checksum, MultipartUpload, Object};
 use crate::stores::ByteStream;
 
 /// Who asks, and how the request can be recognised again.
@@ -179,6 +181,24 @@ pub struct ListRequest {
     pub limit: usize,
 }
 
+#[derive(Clone, Debug)]
+pub struct UploadsRequest {
+    pub prefix: String,
+    pub delimiter: Option<String>,
+    /// (key, upload id) of the last upload, or the last common prefix, of the page before.
+    pub after: Option<(String, String)>,
+    pub limit: usize,
+}
+
+/// One page of uploads under way.
+#[derive(Debug, Default)]
+pub struct UploadsPage {
+    pub uploads: Vec<MultipartUpload>,
+    pub prefixes: Vec<String>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<(String, String)>,
+}
+
 /// What the door cannot do for a client.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -195,7 +215,7 @@ pub enum Error {
     PreconditionFailed,
     /// 304
     #[error("not modified")]
-    NotModified,
+    NotModified { etag: Arc<str>, modified_ms: i64 },
     #[error("the range lies outside of the object's {size} bytes")]
     RangeNotSatisfiable { size: u64 },
     #[error("a part is unknown or its ETag differs")]

@@ -10,7 +10,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use policies::identity::Bucket;
 
 use super::door::Found;
 use super::gate::state_failed;
@@ -21,9 +20,7 @@ use super::{
     Address, Body, Caller, CompletedPart, Door, Error, Expected, Refusal, WriteCondition, Written,
 };
 use crate::digest::{self, Algorithm};
-use crate::state::{
-    Checksum, Details, MultipartUpload, NewUpload, PartDetail, PartRow, UploadQuery,
-};
+use crate::state::{Checksum, Details, MultipartUpload, NewUpload, PartDetail, PartRow};
 use crate::stores::Plan;
 use crate::telemetry::clock;
 
@@ -106,7 +103,9 @@ impl Door {
             .await
             .map_err(|e| store_failed("store the part", &e))?;
         let now_ms = clock::now_ms();
-        let etag: Arc<str> = taken.etag().into();
+        let etag = taken.etag().ok_or_else(|| {
+            Error::Unavailable("A part was stored without its MD5; this is a defect.".into())
+        })?;
         let row = PartRow {
             stored,
             etag: Arc::clone(&etag),
@@ -170,7 +169,7 @@ impl Door {
         let prepared = Prepared {
             upload: assembled,
             size: whole.size,
-            etag: whole.etag.into(),
+            etag: Some(whole.etag.into()),
             hash: whole.hash,
             details: some(details),
             completes: Some(upload.to_owned()),
@@ -255,41 +254,6 @@ impl Door {
             .await
             .map_err(|e| state_failed("list the parts", &e))?;
         Ok((known, rows))
-    }
-
-    /// Uploads after (key, upload id); true = there are more. Elasticsearch aborts every upload it is shown, so
-    /// only those of repositories whose lock the caller holds, or could take, are listed.
-    pub async fn uploads(
-        &self,
-        caller: &Caller,
-        bucket: &Bucket,
-        prefix: &str,
-        after: Option<(String, String)>,
-        limit: usize,
-    ) -> Result<(Vec<MultipartUpload>, bool), Error> {
-        let readable = self.readable(caller, bucket)?;
-        let Some(bucket) = readable.first().map(|open| open.bucket_id) else {
-            return Err(Error::NoSuchBucket);
-        };
-        let own = readable
-            .iter()
-            .filter(|open| open.plan.writers.contains(&caller.cluster))
-            .map(|open| open.id)
-            .collect();
-        let query = UploadQuery {
-            bucket,
-            repositories: own,
-            prefix: prefix.to_owned(),
-            after,
-            limit,
-        };
-        let mut listing = self
-            .state
-            .uploads(&query)
-            .await
-            .map_err(|e| state_failed("list the uploads", &e))?;
-        listing.uploads.retain(|u| u.cluster == caller.cluster);
-        Ok((listing.uploads, listing.truncated))
     }
 
     async fn known_upload(

@@ -5,6 +5,7 @@
 //! read starts over, so old or new content is served whole, never a mixture.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use policies::key::Writing;
 
@@ -134,9 +135,15 @@ pub(super) fn judge(object: &Object, condition: &ReadCondition) -> Result<(), Er
         (None, Some(since)) if seconds > since => return Err(Error::PreconditionFailed),
         (Some(_) | None, _) => {}
     }
+    let not_modified = || {
+        Err(Error::NotModified {
+            etag: Arc::clone(&object.etag),
+            modified_ms: object.modified_ms,
+        })
+    };
     match (&condition.if_none_match, condition.if_modified_since) {
-        (Some(tags), _) if names(tags) => Err(Error::NotModified),
-        (None, Some(since)) if seconds <= since => Err(Error::NotModified),
+        (Some(tags), _) if names(tags) => not_modified(),
+        (None, Some(since)) if seconds <= since => not_modified(),
         (Some(_) | None, _) => Ok(()),
     }
 }

@@ -1,7 +1,8 @@
 //! Deletes: hidden at once, in one transaction for the whole batch; the bytes go later ([`super::reaper`]).
 //!
 //! Every deleted object leaves a tombstone. Registration and analysis have no retention, all else keeps its
-//! bytes for the repository's retention, so that a delete can be undone.
+//! bytes for the repository's retention, so that a delete can be undone. A delete with a condition is a
+//! transaction of its own: it hides the very row whose ETag was compared, or nothing.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
@@ -14,7 +15,7 @@ use policies::lock::Permit;
 
 use super::door::OpenRepository;
 use super::{Address, Caller, Door, Error};
-use crate::state::Removal;
+use crate::state::{Removal, WriteError};
 use crate::telemetry::clock;
 
 /// Keys of one batch that one permit covers: the same repository, and free of the lock or not.
@@ -59,6 +60,40 @@ impl Door {
             self.remove_group(caller, group, &mut verdicts).await;
         }
         Ok(verdicts)
+    }
+
+    /// Deletes one object if its ETag is this one, or whatever it is if `*`.
+    pub async fn delete_if(&self, caller: &Caller, at: &Address, etag: &str) -> Result<(), Error> {
+        let mut groups = BTreeMap::new();
+        self.sort_in(caller, at.clone(), 0, clock::now_ms(), &mut groups)
+            .await?;
+        let found = self.find(at)?;
+        let object = self.visible(&found, at).await?;
+        if etag != "*" && *etag != *object.etag {
+            return Err(Error::PreconditionFailed);
+        }
+        let Some((_, mut group)) = groups.pop_first() else {
+            return Ok(());
+        };
+        let (open, permit) = (group.open, group.permit);
+        let _no_root_now = open.guarding.commits.read().await;
+        let Some(removal) = group.removals.pop() else {
+            return Ok(());
+        };
+        let removed = self
+            .state
+            .remove_unchanged(&permit, removal, object.sequence)
+            .await;
+        match removed {
+            Ok(_) => {
+                open.guarding.deleted(&at.key, &found.class);
+                open.reap.notify_one();
+                Ok(())
+            }
+            Err(WriteError::Exists(Some(_))) => Err(Error::PreconditionFailed),
+            Err(WriteError::Exists(None)) => Err(Error::NoSuchKey),
+            Err(e) => Err(open.write_failed(caller, e)),
+        }
     }
 
     async fn sort_in(

@@ -22,6 +22,7 @@ use policies::key::{Class, ObjectKey, Writing};
 use policies::lock::{Freeze, Permit, Term};
 
 use super::door::{Found, OpenRepository};
+use super::etag;
 use super::gate::state_failed;
 use super::guarding::{read_digest, wanted_bytes};
 use super::incarnation;
@@ -40,7 +41,8 @@ const ATTEMPTS: usize = 8;
 pub(super) struct Prepared {
     pub upload: Box<dyn Upload>,
     pub size: u64,
-    pub etag: Arc<str>,
+    /// None: the store tells it at publish.
+    pub etag: Option<Arc<str>>,
     pub hash: [u8; 32],
     pub details: Option<Arc<Details>>,
     /// The client's multipart upload that this completes.
@@ -89,7 +91,7 @@ impl Door {
         let prepared = Prepared {
             upload,
             size: taken.size,
-            etag: taken.etag().into(),
+            etag: taken.etag(),
             hash: taken.hash,
             details: some(details),
             completes: None,
@@ -142,7 +144,10 @@ impl Door {
         let (captured, footer) = (prepared.captured, prepared.footer);
         let hash = prepared.hash;
         match prepared.upload.publish(Publish::CreateOnly).await {
-            Ok(published) => put.identity = published.identity,
+            Ok(published) => {
+                put.etag = etag::of(prepared.etag, published.md5, &hash)?;
+                put.identity = published.identity;
+            }
             Err(stores::Error::Exists) => {
                 let (now, etag) = (put.now_ms, Arc::clone(&put.etag));
                 return match self.occupied(open, permit, &to.key, put).await? {
@@ -154,7 +159,7 @@ impl Door {
             Err(e) => return Err(store_failed("publish the object", &e)),
         }
         let (etag, now) = (Arc::clone(&put.etag), put.now_ms);
-        match self.state.record(permit, put.clone()).await {
+        match self.state.record(permit, put).await {
             Ok(_) => {
                 let digest = open.tell_written(&to.key, &found.class, captured).await;
                 self.keep_digest(open, &to.key, hash.to_vec(), digest.as_ref());
@@ -162,7 +167,7 @@ impl Door {
                     .await;
                 Ok((etag, now))
             }
-            Err(WriteError::Exists(Some(row))) if row.hash == put.hash => {
+            Err(WriteError::Exists(Some(row))) if row.hash == Some(hash) => {
                 Ok((row.etag.clone(), row.modified_ms))
             }
             Err(WriteError::Exists(_)) => Err(overwrite_refused(open, &found.class, &to.key)),
@@ -596,7 +601,10 @@ fn new_row(open: &OpenRepository, key: &ObjectKey, prepared: &Prepared, journall
         bucket: open.bucket_id,
         key: key.clone(),
         size: prepared.size,
-        etag: Arc::clone(&prepared.etag),
+        etag: prepared
+            .etag
+            .clone()
+            .unwrap_or_else(|| etag::without_md5(&prepared.hash)),
         hash: Some(prepared.hash),
         identity: Identity("".into()),
         now_ms: clock::now_ms(),

@@ -122,6 +122,14 @@ pub trait State:
         permit: &Permit,
         removals: Vec<Removal>,
     ) -> Result<Vec<Option<Object>>, WriteError>;
+    /// Hides one object if its row is still the one with this sequence; [`WriteError::Exists`] says what is there
+    /// instead.
+    async fn remove_unchanged(
+        &self,
+        permit: &Permit,
+        removal: Removal,
+        sequence: u64,
+    ) -> Result<Object, WriteError>;
 
     // --- tombstones
 

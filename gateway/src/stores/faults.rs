@@ -277,6 +277,10 @@ impl Upload for FaultyUpload {
         self.inner.id()
     }
 
+    fn tells_md5(&self) -> bool {
+        self.inner.tells_md5()
+    }
+
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.script
             .around(Operation::Write, self.inner.write(bytes))

@@ -281,6 +281,10 @@ impl Upload for MeasuredUpload {
         self.inner.id()
     }
 
+    fn tells_md5(&self) -> bool {
+        self.inner.tells_md5()
+    }
+
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let running = self.gauges.start(Operation::Write);
         running.end(self.inner.write(bytes).await)

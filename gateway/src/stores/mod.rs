@@ -22,7 +22,7 @@ pub mod s3;
 pub mod unreachable;
 
 #[cfg(test)]
-mod conformance;
+pub mod conformance;
 #[cfg(test)]
 pub mod faults;
 
@@ -97,6 +97,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 pub trait Upload: Send {
     fn id(&self) -> &UploadId;
+
+    /// The store computes the MD5 itself and tells it at publish ([`Published::md5`]): nobody else has to.
+    fn tells_md5(&self) -> bool {
+        false
+    }
 
     /// Takes the next bytes; waits when the store is slower than the client.
     async fn write(&mut self, bytes: Bytes) -> Result<()>;

@@ -1,7 +1,9 @@
 //! The one place that reads the wall clock. For people, protocols and signatures; no safety decision compares times.
 
 use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
 
 #[expect(
     clippy::disallowed_methods,
@@ -25,4 +27,44 @@ pub fn rfc3339(ms: i64) -> String {
         .ok()
         .and_then(|t| t.format(&Rfc3339).ok())
         .unwrap_or_else(|| ms.to_string())
+}
+
+/// As HTTP writes times (RFC 9110, 5.6.7), to the second.
+#[must_use]
+pub fn http_date(ms: i64) -> String {
+    const FORM: &[BorrowedFormatItem<'_>] = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let time = OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000));
+    time.ok()
+        .and_then(|t| t.format(FORM).ok())
+        .unwrap_or_default()
+}
+
+/// RFC 3339, UTC, to the microsecond.
+#[must_use]
+pub fn rfc3339_micros(time: OffsetDateTime) -> String {
+    let (date, clock) = (time.date(), time.time());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        clock.hour(),
+        clock.minute(),
+        clock.second(),
+        clock.microsecond(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_in_the_order_of_their_digits() {
+        let time = OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_000_042_999).unwrap();
+        assert_eq!(rfc3339_micros(time), "2023-11-14T22:13:20.000042Z");
+        assert_eq!(http_date(784_111_777_999), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
 }

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
+pub mod access;
 pub mod clock;
 pub mod names;
 
@@ -27,6 +28,9 @@ pub fn init_logs() {
         builder.with_target(false).init();
     } else {
         builder.json().flatten_event(true).init();
+        if let Err(e) = access::start() {
+            tracing::warn!(cause = %e, "lines of the access log are written one by one");
+        }
     }
 }
 

@@ -1,11 +1,10 @@
-//! DeleteObject. A missing key is success.
+//! DeleteObject. A missing key is success, unless `If-Match` asks for it.
 
 use s3s::dto::{DeleteObjectInput, DeleteObjectOutput};
 use s3s::{S3Request, S3Response, S3Result};
 
-use super::fields::refuse_version;
+use super::fields::{refuse_version, tag};
 use super::{Asked, Operations};
-use crate::frontend::answers::Answer;
 
 pub async fn run(
     operations: &Operations,
@@ -15,10 +14,13 @@ pub async fn run(
     let Asked { context, caller } = &asked;
     let at = asked.object()?;
     refuse_version(&asked, request.input.version_id.as_deref())?;
-    if request.input.if_match.is_some() {
-        return Err(context.answer(Answer::not_implemented(
-            "Conditions on deletes are not implemented.",
-        )));
+    if let Some(wanted) = request.input.if_match {
+        operations
+            .door()
+            .delete_if(caller, at, &tag(wanted))
+            .await
+            .map_err(|e| context.fail(&e))?;
+        return Ok(S3Response::new(DeleteObjectOutput::default()));
     }
     let verdicts = operations
         .door()

@@ -1,4 +1,4 @@
-//! DeleteObjects: up to 1,000 keys, each with its own verdict.
+//! DeleteObjects: up to 1,000 keys, each with its own verdict. Those with an ETag to compare go one by one.
 
 use policies::key::{InvalidKey, ObjectKey};
 use s3s::dto::{DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error as KeyError};
@@ -7,7 +7,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::{Asked, Operations};
 use crate::frontend::answers::Answer;
 use crate::frontend::precheck::Rejection;
-use crate::repository::Error;
+use crate::repository::{Address, Error};
 
 const MAX_KEYS: usize = 1000;
 
@@ -25,28 +25,39 @@ pub async fn run(
     let quiet = delete.quiet.unwrap_or(false);
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     let (mut keys, mut names) = (Vec::new(), Vec::new());
+    let mut conditional = Vec::new();
     for object in delete.objects {
-        let conditional = object.e_tag.is_some() || object.last_modified_time.is_some();
+        let timed = object.last_modified_time.is_some() || object.size.is_some();
         let versioned = object.version_id.as_deref().is_some_and(|v| v != "null");
-        if conditional || versioned {
-            let answer =
-                Answer::not_implemented("Versions and conditions of deletes are not implemented.");
+        if timed || versioned {
+            let answer = Answer::not_implemented(
+                "Of the conditions on deletes, the ETag is implemented; versions do not exist.",
+            );
             errors.push(key_error(object.key, answer));
             continue;
         }
-        match ObjectKey::parse(&object.key) {
-            Ok(key) => {
+        match (ObjectKey::parse(&object.key), object.e_tag) {
+            (Ok(key), Some(etag)) => conditional.push((object.key, key, etag.into_value())),
+            (Ok(key), None) => {
                 keys.push(key);
                 names.push(object.key);
             }
-            Err(why) => errors.push(key_error(object.key, Answer::from(&rejection(why)))),
+            (Err(why), _) => errors.push(key_error(object.key, Answer::from(&rejection(why)))),
         }
     }
-    let verdicts = operations
+    let mut verdicts = operations
         .door()
         .delete(caller, bucket, keys)
         .await
         .map_err(|e| context.fail(&e))?;
+    for (name, key, etag) in conditional {
+        let at = Address {
+            bucket: bucket.clone(),
+            key,
+        };
+        names.push(name);
+        verdicts.push(operations.door().delete_if(caller, &at, &etag).await);
+    }
     for (name, verdict) in names.into_iter().zip(verdicts) {
         match verdict {
             Ok(()) if quiet => {}

@@ -86,16 +86,21 @@ pub fn write_condition(
     }
 }
 
+/// The value of a condition, `*` for any.
+pub fn tag(condition: ETagCondition) -> String {
+    match condition {
+        ETagCondition::Any => "*".to_owned(),
+        ETagCondition::ETag(etag) => etag.into_value(),
+    }
+}
+
 pub fn read_condition(
     if_match: Option<ETagCondition>,
     if_none_match: Option<ETagCondition>,
     if_modified_since: Option<Timestamp>,
     if_unmodified_since: Option<Timestamp>,
 ) -> ReadCondition {
-    let tags = |condition: ETagCondition| match condition {
-        ETagCondition::Any => vec!["*".to_owned()],
-        ETagCondition::ETag(etag) => vec![etag.into_value()],
-    };
+    let tags = |condition| vec![tag(condition)];
     let seconds = |time: Timestamp| OffsetDateTime::from(time).unix_timestamp();
     ReadCondition {
         if_match: if_match.map(tags),

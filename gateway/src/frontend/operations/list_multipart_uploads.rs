@@ -1,14 +1,15 @@
 //! ListMultipartUploads: Elasticsearch builds its registers and its clean-up on it.
 
 use s3s::dto::{
-    Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput, MultipartUpload, Owner,
+    CommonPrefix, Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput,
+    MultipartUpload, Owner,
 };
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::fields::{encode, limit, time};
 use super::list_objects::wants_url;
 use super::{Asked, Operations};
-use crate::frontend::answers::Answer;
+use crate::repository::UploadsRequest;
 use crate::state;
 
 const MAX_UPLOADS: usize = 1000;
@@ -21,11 +22,6 @@ pub async fn run(
     let Asked { context, caller } = &asked;
     let bucket = asked.bucket()?;
     let input = request.input;
-    if input.delimiter.as_deref().is_some_and(|d| !d.is_empty()) {
-        return Err(context.answer(Answer::not_implemented(
-            "A delimiter is not implemented for multipart uploads.",
-        )));
-    }
     let url = wants_url(&asked, input.encoding_type.as_ref())?;
     let limit = limit(input.max_uploads, MAX_UPLOADS);
     let prefix = input.prefix.unwrap_or_default();
@@ -40,29 +36,37 @@ pub async fn run(
         }
         (Some(_) | None, _) => None,
     };
-    let (uploads, truncated) = if limit == 0 {
-        let admitted = operations.door().head_bucket(caller, bucket);
-        admitted.map_err(|e| context.fail(&e))?;
-        (Vec::new(), false)
-    } else {
-        operations
-            .door()
-            .uploads(caller, bucket, &prefix, after, limit)
-            .await
-            .map_err(|e| context.fail(&e))?
+    let delimiter = input.delimiter.filter(|d| !d.is_empty());
+    let asked_for = UploadsRequest {
+        prefix: prefix.clone(),
+        delimiter: delimiter.clone(),
+        after,
+        limit,
     };
-    let last = uploads.last().filter(|_| truncated);
+    let page = operations
+        .door()
+        .uploads(caller, bucket, asked_for)
+        .await
+        .map_err(|e| context.fail(&e))?;
+    let next = page.next.as_ref();
     Ok(S3Response::new(ListMultipartUploadsOutput {
         bucket: Some(bucket.as_str().to_owned()),
+        common_prefixes: (!page.prefixes.is_empty()).then(|| {
+            let told = |prefix: &String| CommonPrefix {
+                prefix: Some(encode(prefix, url)),
+            };
+            page.prefixes.iter().map(told).collect()
+        }),
+        delimiter: delimiter.map(|d| encode(&d, url)),
         encoding_type: input.encoding_type,
-        is_truncated: Some(truncated),
+        is_truncated: Some(page.next.is_some()),
         key_marker: Some(encode(input.key_marker.as_deref().unwrap_or_default(), url)),
         max_uploads: Some(i32::try_from(limit).unwrap_or(i32::MAX)),
-        next_key_marker: last.map(|u| encode(u.key.as_str(), url)),
-        next_upload_id_marker: last.map(|u| u.id.clone()),
+        next_key_marker: next.map(|(key, _)| encode(key, url)),
+        next_upload_id_marker: next.map(|(_, id)| id.clone()),
         prefix: Some(encode(&prefix, url)),
         upload_id_marker: Some(input.upload_id_marker.unwrap_or_default()),
-        uploads: Some(uploads.iter().map(|u| told(u, url)).collect()),
+        uploads: Some(page.uploads.iter().map(|u| told(u, url)).collect()),
         ..ListMultipartUploadsOutput::default()
     }))
 }

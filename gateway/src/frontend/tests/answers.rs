@@ -1,7 +1,7 @@
 //! What answers hold: listings, headers, buckets, refusals.
 
 use super::gateway::{B, Gateway};
-use super::life::{keys, put, put_chunks};
+use super::life::{content_md5, keys, put, put_chunks};
 use super::signer::Sent;
 
 #[tokio::test]
@@ -218,5 +218,153 @@ async fn a_reader_is_refused_before_the_body() {
         .ask(Sent::new("GET", "/snapshots/base/tests-r/k"))
         .await
         .expect(404, "NoSuchKey");
+    gateway.stop().await;
+}
+
+/// Begins an upload and answers its id.
+async fn begin_upload(gateway: &Gateway, key: &str) -> String {
+    let begun = Sent::new("POST", &format!("/snapshots/base/{key}?uploads"));
+    gateway.ask(begun).await.ok().field("UploadId")
+}
+
+fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
+    text.split(open)
+        .skip(1)
+        .filter_map(|rest| rest.split_once(close))
+        .map(|(inner, _)| inner)
+        .collect()
+}
+
+#[tokio::test]
+async fn uploads_under_way_are_listed_by_folders_page_by_page() {
+    let gateway = Gateway::start().await;
+    for key in [
+        "tests-u/a/1",
+        "tests-u/a/2",
+        "tests-u/b",
+        "tests-u/c/1",
+        "tests-u/c/2",
+        "tests-u/d",
+    ] {
+        begin_upload(&gateway, key).await;
+    }
+    let all = gateway
+        .ask(Sent::new(
+            "GET",
+            "/snapshots?delimiter=%2F&prefix=base%2Ftests-u%2F&uploads",
+        ))
+        .await
+        .ok();
+    assert_eq!(keys(&all), ["base/tests-u/b", "base/tests-u/d"]);
+    let text = all.text();
+    let folders = between(&text, "<CommonPrefixes><Prefix>", "</Prefix>");
+    assert_eq!(folders, ["base/tests-u/a/", "base/tests-u/c/"]);
+    assert_eq!(all.field("IsTruncated"), "false");
+    let mut seen = Vec::new();
+    let mut marker = String::new();
+    loop {
+        let page = gateway
+            .ask(Sent::new(
+                "GET",
+                &format!("/snapshots?delimiter=%2F&key-marker={}&max-uploads=1&prefix=base%2Ftests-u%2F&uploads", marker.replace('/', "%2F")),
+            ))
+            .await
+            .ok();
+        let text = page.text();
+        seen.extend(keys(&page));
+        seen.extend(
+            between(&text, "<CommonPrefixes><Prefix>", "</Prefix>")
+                .into_iter()
+                .map(str::to_owned),
+        );
+        if page.field("IsTruncated") == "false" {
+            break;
+        }
+        marker = page.field("NextKeyMarker");
+    }
+    assert_eq!(
+        seen,
+        [
+            "base/tests-u/a/",
+            "base/tests-u/b",
+            "base/tests-u/c/",
+            "base/tests-u/d"
+        ]
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_delete_with_an_etag_removes_only_the_object_that_has_it() {
+    let gateway = Gateway::start().await;
+    let path = "/snapshots/base/tests-c/k";
+    let delete = |tag: &str| Sent::new("DELETE", path).header("if-match", tag);
+    gateway.ask(delete("*")).await.expect(404, "NoSuchKey");
+    let written = gateway.ask(put(path, b"one")).await.ok();
+    let etag = written.header("etag").to_owned();
+    let other = delete("\"d41d8cd98f00b204e9800998ecf8427e\"");
+    gateway.ask(other).await.expect(412, "PreconditionFailed");
+    gateway.ask(Sent::new("GET", path)).await.ok();
+    assert_eq!(gateway.ask(delete(&etag)).await.status, 204);
+    gateway
+        .ask(Sent::new("GET", path))
+        .await
+        .expect(404, "NoSuchKey");
+    gateway.ask(put(path, b"two")).await.ok();
+    assert_eq!(gateway.ask(delete("*")).await.status, 204);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_of_deletes_compares_the_etags_it_brings() {
+    let gateway = Gateway::start().await;
+    let written = gateway
+        .ask(put("/snapshots/base/tests-c/k", b"one"))
+        .await
+        .ok();
+    let etag = written.header("etag").trim_matches('"').to_owned();
+    gateway
+        .ask(put("/snapshots/base/tests-c/l", b"two"))
+        .await
+        .ok();
+    let object = |key: &str, etag: &str| {
+        format!("<Object><Key>base/tests-c/{key}</Key><ETag>{etag}</ETag></Object>")
+    };
+    let body = format!(
+        "<Delete>{}{}</Delete>",
+        object("k", &etag),
+        object("l", &etag)
+    );
+    let batch = Sent::new("POST", "/snapshots?delete")
+        .body(body.as_str())
+        .header("content-md5", content_md5(body.as_bytes()));
+    let answer = gateway.ask(batch).await.ok();
+    let text = answer.text();
+    assert_eq!(
+        between(&text, "<Deleted><Key>", "</Key>"),
+        ["base/tests-c/k"]
+    );
+    assert_eq!(answer.field("Code"), "PreconditionFailed");
+    gateway
+        .ask(Sent::new("GET", "/snapshots/base/tests-c/l"))
+        .await
+        .ok();
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_not_modified_is_named() {
+    let gateway = Gateway::start().await;
+    let path = "/snapshots/base/tests-n/k";
+    let written = gateway.ask(put(path, b"one")).await.ok();
+    let etag = written.header("etag").to_owned();
+    let full = gateway.ask(Sent::new("GET", path)).await.ok();
+    for method in ["GET", "HEAD"] {
+        let again = Sent::new(method, path).header("if-none-match", etag.as_str());
+        let answer = gateway.ask(again).await;
+        assert_eq!((answer.status, answer.body.len()), (304, 0));
+        assert_eq!(answer.header("etag"), etag);
+        assert_eq!(answer.header("last-modified"), full.header("last-modified"));
+    }
     gateway.stop().await;
 }

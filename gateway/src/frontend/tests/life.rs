@@ -12,6 +12,10 @@ fn md5_hex(bytes: &[u8]) -> String {
     hex::encode(Md5::digest(bytes))
 }
 
+pub(super) fn content_md5(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(Md5::digest(bytes))
+}
+
 pub(super) fn put(path: &str, body: &[u8]) -> Sent {
     Sent::new("PUT", path).body(body)
 }

@@ -185,6 +185,60 @@ pub async fn a_batch_of_removals_is_one_transaction(state: &dyn State) {
     assert_eq!(keys, [Some("a"), None, Some("b")]);
 }
 
+pub async fn a_large_batch_of_removals_journals_and_hides_every_key(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let names: Vec<String> = (0..150).map(|n| format!("k{n:03}")).collect();
+    for name in &names {
+        world.record(state, name).await;
+    }
+    let removals = names
+        .iter()
+        .map(|name| world.removal(name, Some(0)))
+        .collect();
+    let removed = state.remove(&world.permit(), removals).await.unwrap();
+    assert!(removed.iter().all(Option::is_some));
+    let journal = state.journal(world.row.id, 150, 1000).await.unwrap();
+    let keys: Vec<_> = journal.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!(keys, names);
+    assert!(journal.iter().all(|entry| entry.change == Change::Delete));
+    let hidden = state.reapable(world.row.id, 1, 1000).await.unwrap();
+    let mut kept: Vec<_> = hidden
+        .iter()
+        .map(|t| (t.removed, t.object.key.as_str(), t.location.as_str()))
+        .collect();
+    kept.sort_unstable();
+    let expected: Vec<_> = (151..)
+        .zip(&names)
+        .map(|(sequence, name)| (sequence, &**name, &**name))
+        .collect();
+    assert_eq!(kept, expected);
+}
+
+pub async fn a_conditional_removal_hides_the_very_row_that_was_read(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let read = world.record(state, "a").await;
+    let removal = || world.removal("a", Some(0));
+    let refused = state
+        .remove_unchanged(&world.permit(), removal(), read + 1)
+        .await;
+    assert!(
+        matches!(&refused, Err(WriteError::Exists(Some(row))) if row.sequence == read),
+        "{refused:?}"
+    );
+    assert!(world.object(state, "a").await.is_some());
+    assert_eq!(world.sequences(state).await, [read]);
+    let removed = state
+        .remove_unchanged(&world.permit(), removal(), read)
+        .await
+        .unwrap();
+    assert_eq!(removed.sequence, read);
+    assert_eq!(world.object(state, "a").await, None);
+    let gone = state
+        .remove_unchanged(&world.permit(), removal(), read)
+        .await;
+    assert!(matches!(gone, Err(WriteError::Exists(None))), "{gone:?}");
+}
+
 pub async fn a_recorded_answer_is_found_by_the_same_request_only(state: &dyn State) {
     let world = World::held(state, "logs").await;
     let asked = world.answer_key("invocation-1");

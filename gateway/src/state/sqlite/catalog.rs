@@ -4,10 +4,12 @@
 //! replaces are one transaction.
 
 use policies::key::ObjectKey;
+use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
 use super::lock::{self, Leave};
-use super::rows::{Etag, count, etag, int, key, object, object_columns};
+use super::rows::{self, Etag, count, etag, int, key, object, object_columns};
+use super::tombstones::Hidden;
 use super::writer::{Fault, Tx};
 use super::{answers, intents, restore_points, tombstones, uploads};
 use crate::state::{
@@ -97,7 +99,13 @@ fn replace(tx: &mut Tx<'_>, put: &Put, sequence: u64) -> Result<(), Fault> {
         .execute((put.bucket.0, put.key.as_str().as_bytes()))?;
     insert(tx.db, put, sequence)?;
     if let Some(kept) = &put.kept {
-        tombstones::write(tx, &old, &kept.name, sequence, kept.retain_ms)?;
+        let hidden = Hidden {
+            object: old,
+            location: &kept.name,
+            removed: sequence,
+            retain_ms: kept.retain_ms,
+        };
+        tombstones::write_all(tx, &[hidden])?;
     }
     Ok(())
 }
@@ -123,23 +131,63 @@ fn insert(db: &Connection, put: &Put, sequence: u64) -> rusqlite::Result<bool> {
     Ok(inserted == 1)
 }
 
-/// Hides objects. None for a key that had none.
+/// Hides objects. None for a key that had none. What a batch writes besides is written in rows of many.
 pub(super) fn remove(
     tx: &mut Tx<'_>,
     leave: &Leave,
     removals: &[Removal],
 ) -> Result<Vec<Option<Object>>, Fault> {
-    removals
-        .iter()
-        .map(|removal| remove_one(tx, leave, removal))
-        .collect()
+    let quiet = !intents::any_at_all(tx.db)?;
+    let (mut removed, mut deletes, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
+    for removal in removals {
+        lock::check(tx, leave, removal.repository)?;
+        if !quiet && intents::is_open(tx.db, removal.bucket, &removal.key)? {
+            return Err(WriteError::KeyBusy.into());
+        }
+        let old = take(tx, removal)?;
+        if let Some(old) = &old {
+            let sequence = tx
+                .memory
+                .next_sequence(removal.repository, removal.journalled);
+            if removal.journalled {
+                deletes.push((removal, sequence));
+            }
+            if let Some(retain_ms) = removal.retain_ms {
+                hidden.push(Hidden {
+                    object: old.clone(),
+                    location: &removal.key,
+                    removed: sequence,
+                    retain_ms,
+                });
+            } else {
+                restore_points::broken(tx.db, removal.repository, old.sequence, sequence)?;
+            }
+        }
+        removed.push(old);
+    }
+    journal_deletes(tx.db, &deletes)?;
+    tombstones::write_all(tx, &hidden)?;
+    Ok(removed)
 }
 
-fn remove_one(tx: &mut Tx<'_>, leave: &Leave, removal: &Removal) -> Result<Option<Object>, Fault> {
-    lock::check(tx, leave, removal.repository)?;
-    if intents::is_open(tx.db, removal.bucket, &removal.key)? {
-        return Err(WriteError::KeyBusy.into());
+/// A refused request is taken back, so the row may be looked at after it was hidden.
+pub(super) fn remove_unchanged(
+    tx: &mut Tx<'_>,
+    leave: &Leave,
+    removal: &Removal,
+    sequence: u64,
+) -> Result<Object, Fault> {
+    match remove(tx, leave, std::slice::from_ref(removal))?
+        .pop()
+        .flatten()
+    {
+        Some(old) if old.sequence == sequence => Ok(old),
+        other => Err(WriteError::Exists(other.map(Box::new)).into()),
     }
+}
+
+/// Takes an object's row away.
+fn take(tx: &mut Tx<'_>, removal: &Removal) -> Result<Option<Object>, Fault> {
     let Some(old) = find(tx.db, removal.bucket, &removal.key)? else {
         return Ok(None);
     };
@@ -150,17 +198,6 @@ fn remove_one(tx: &mut Tx<'_>, leave: &Leave, removal: &Removal) -> Result<Optio
         .prepare_cached("DELETE FROM objects WHERE bucket = ?1 AND key = ?2")?
         .execute((removal.bucket.0, removal.key.as_str().as_bytes()))?;
     tx.memory.lost(old.repository, old.size);
-    let sequence = tx
-        .memory
-        .next_sequence(removal.repository, removal.journalled);
-    if removal.journalled {
-        journal_delete(tx.db, removal, sequence)?;
-    }
-    if let Some(retain_ms) = removal.retain_ms {
-        tombstones::write(tx, &old, &removal.key, sequence, retain_ms)?;
-    } else {
-        restore_points::broken(tx.db, removal.repository, old.sequence, sequence)?;
-    }
     Ok(Some(old))
 }
 
@@ -192,17 +229,16 @@ fn journal_put(db: &Connection, put: &Put, sequence: u64) -> rusqlite::Result<()
     .map(|_| ())
 }
 
-fn journal_delete(db: &Connection, removal: &Removal, sequence: u64) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT INTO journal (repository, sequence, key, at_ms) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute((
-        removal.repository.0,
-        int(sequence),
-        removal.key.as_str().as_bytes(),
-        removal.now_ms,
-    ))
-    .map(|_| ())
+fn journal_deletes(db: &Connection, deletes: &[(&Removal, u64)]) -> rusqlite::Result<()> {
+    const INTO: &str = "INSERT INTO journal (repository, sequence, key, at_ms) VALUES ";
+    rows::insert_many(db, INTO, deletes, |(removal, sequence)| {
+        [
+            Value::Integer(removal.repository.0),
+            Value::Integer(int(*sequence)),
+            Value::Blob(removal.key.as_str().as_bytes().to_vec()),
+            Value::Integer(removal.now_ms),
+        ]
+    })
 }
 
 pub(super) fn journal(

@@ -27,6 +27,12 @@ pub(super) fn is_open(
         .exists((bucket.0, key.as_str().as_bytes()))
 }
 
+/// Is any intent open, of whatever repository?
+pub(super) fn any_at_all(db: &Connection) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM intents LIMIT 1")?
+        .exists([])
+}
+
 /// Is any intent of the repository open?
 pub(super) fn any(db: &Connection, repository: RepositoryId) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM intents WHERE repository = ?1")?

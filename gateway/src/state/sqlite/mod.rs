@@ -206,6 +206,18 @@ impl State for Database {
             .await
     }
 
+    async fn remove_unchanged(
+        &self,
+        permit: &Permit,
+        removal: Removal,
+        sequence: u64,
+    ) -> Result<Object, WriteError> {
+        let leave = Leave::from(permit);
+        self.writer
+            .write(move |tx| catalog::remove_unchanged(tx, &leave, &removal, sequence))
+            .await
+    }
+
     async fn reapable(
         &self,
         repository: RepositoryId,

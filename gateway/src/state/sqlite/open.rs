@@ -1,7 +1,8 @@
 //! Opening the database, and what must hold before anything relies on it.
 //!
-//! One process owns the file: a lock beside it says so, taken before the first byte is read. The file lies on
-//! a local file system, since WAL needs shared memory and an fsync that means it. What was asked of SQLite is
+//! One process owns the file: a lock beside it says so, taken before the first byte is read, and SQLite is told
+//! so ([`OWNED`]): its own locks are then those of this process and cost no system calls. The file lies on a
+//! local file system, since an fsync must mean it. What was asked of SQLite is
 //! read back. A database that was not closed in order is checked.
 
 use std::fs::File;
@@ -13,6 +14,9 @@ use rustix::fs::{FlockOperation, flock, statfs};
 
 use super::schema;
 
+/// SQLite's file access for a database that one process owns: the index of the log lies in this process's
+/// memory, and its locks are taken there. A program beside it finds the file locked.
+const OWNED: &str = "unix-excl";
 /// Page cache of the writing connection and of each reading one, in KiB.
 const WRITER_CACHE: i64 = 16 * 1024;
 const READER_CACHE: i64 = 2 * 1024;
@@ -77,7 +81,10 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         });
     }
     let lock = own(path)?;
-    let mut writer = Connection::open(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut writer = Connection::open_with_flags_and_vfs(path, flags, OWNED)?;
     configure_writer(&writer)?;
     schema::migrate(&mut writer)?;
     if !closed_in_order(&writer)? {
@@ -94,7 +101,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
 /// A connection that cannot write.
 pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
+    let db = Connection::open_with_flags_and_vfs(path, flags, OWNED)?;
     db.busy_timeout(Duration::from_secs(5))?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     db.pragma_update(None, "query_only", true)?;

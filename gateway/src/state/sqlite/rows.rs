@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use policies::key::ObjectKey;
-use rusqlite::Row;
 use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
+use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::state::{Error, Object, RepositoryId, Result, stored};
 use crate::stores::Identity;
@@ -88,13 +88,43 @@ pub(super) struct Etag<'a>(pub &'a str);
 
 impl ToSql for Etag<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        let mut md5 = [0; 16];
-        let lower = !self.0.bytes().any(|b| b.is_ascii_uppercase());
-        if lower && hex::decode_to_slice(self.0, &mut md5).is_ok() {
-            return Ok(ToSqlOutput::Owned(Value::Blob(md5.to_vec())));
-        }
-        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0.as_bytes())))
+        Ok(ToSqlOutput::Owned(etag_value(self.0)))
     }
+}
+
+pub(super) fn etag_value(etag: &str) -> Value {
+    let mut md5 = [0; 16];
+    let lower = !etag.bytes().any(|b| b.is_ascii_uppercase());
+    if lower && hex::decode_to_slice(etag, &mut md5).is_ok() {
+        Value::Blob(md5.to_vec())
+    } else {
+        Value::Text(etag.to_owned())
+    }
+}
+
+/// Rows of one statement: a statement for each row would cost as much as the row.
+const TOGETHER: usize = 64;
+
+/// Inserts rows of N columns; `into` ends with VALUES.
+pub(super) fn insert_many<T, const N: usize>(
+    db: &Connection,
+    into: &str,
+    items: &[T],
+    row: impl Fn(&T) -> [Value; N],
+) -> rusqlite::Result<()> {
+    let place = format!("({})", ["?"; N].join(","));
+    let sql = |rows: usize| format!("{into}{}", vec![&*place; rows].join(","));
+    let (whole, rest) = items.split_at(items.len() / TOGETHER * TOGETHER);
+    for (items, together) in [(whole, TOGETHER), (rest, 1)] {
+        if items.is_empty() {
+            continue;
+        }
+        let mut statement = db.prepare_cached(&sql(together))?;
+        for items in items.chunks(together) {
+            statement.execute(params_from_iter(items.iter().flat_map(&row)))?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn etag(row: &Row<'_>, column: usize) -> Result<Arc<str>> {

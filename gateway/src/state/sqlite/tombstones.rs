@@ -1,42 +1,52 @@
 //! Tombstones: hidden objects whose bytes are still there; and the uptime that their retention counts in.
 
 use policies::key::ObjectKey;
-use rusqlite::{Connection, Params, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, Params};
 
 use super::lock::{self, Leave};
 use super::memory::UNJOURNALLED;
-use super::rows::{Etag, count, int, key, object, object_columns};
+use super::rows::{self, count, int, key, object, object_columns};
 use super::writer::{Fault, Tx};
 use super::{answers, restore_points, uploads};
 use crate::state::{Object, RepositoryId, Result, Tombstone, stored};
 
-pub(super) fn write(
-    tx: &mut Tx<'_>,
-    old: &Object,
-    location: &ObjectKey,
-    removed: u64,
-    retain_ms: u64,
-) -> rusqlite::Result<()> {
-    tx.db
-        .prepare_cached(
-            "INSERT INTO tombstones (location, removed, due_ms, key, repository, size, etag, hash, identity, modified_ms, sequence, details)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        )?
-        .execute(params![
-            location.as_str().as_bytes(),
-            int(removed),
-            int(tx.memory.due(retain_ms)),
-            old.key.as_str().as_bytes(),
-            old.repository.0,
-            int(old.size),
-            Etag(&old.etag),
-            old.hash,
-            &*old.identity.0,
-            old.modified_ms,
-            int(old.sequence),
-            stored::details_text(old.details.as_deref()),
-        ])
-        .map(|_| ())
+/// An object on its way out of sight.
+pub(super) struct Hidden<'a> {
+    pub object: Object,
+    /// Where its bytes lie.
+    pub location: &'a ObjectKey,
+    /// The sequence of its removal.
+    pub removed: u64,
+    pub retain_ms: u64,
+}
+
+pub(super) fn write_all(tx: &mut Tx<'_>, hidden: &[Hidden<'_>]) -> rusqlite::Result<()> {
+    const INTO: &str = concat!(
+        "INSERT INTO tombstones (location, removed, due_ms, ",
+        object_columns!(),
+        ") VALUES "
+    );
+    let memory = &*tx.memory;
+    rows::insert_many(tx.db, INTO, hidden, |hidden| {
+        let object = &hidden.object;
+        [
+            Value::Blob(hidden.location.as_str().as_bytes().to_vec()),
+            Value::Integer(int(hidden.removed)),
+            Value::Integer(int(memory.due(hidden.retain_ms))),
+            Value::Blob(object.key.as_str().as_bytes().to_vec()),
+            Value::Integer(object.repository.0),
+            Value::Integer(int(object.size)),
+            rows::etag_value(&object.etag),
+            object
+                .hash
+                .map_or(Value::Null, |hash| Value::Blob(hash.to_vec())),
+            Value::Text(object.identity.0.to_string()),
+            Value::Integer(object.modified_ms),
+            Value::Integer(int(object.sequence)),
+            stored::details_text(object.details.as_deref()).map_or(Value::Null, Value::Text),
+        ]
+    })
 }
 
 /// What is not journalled is no mirror's concern.

@@ -6,6 +6,7 @@
 //! when a file in it keeps the directory from being removed; removers forget it in the same step.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -37,10 +38,25 @@ impl Durable {
 impl Tree {
     /// Makes a name in `directory` durable, with every directory above it that is not known to be.
     pub fn make_durable(&self, directory: &str, mark: Mark) -> Result<()> {
-        self.make_all_durable(&[directory], mark)
+        self.make_durable_in(&[directory], None, mark)
+    }
+
+    /// As [`Self::make_durable`], for a directory that is open already.
+    pub fn make_open_durable(&self, directory: &str, open: &OwnedFd, mark: Mark) -> Result<()> {
+        self.make_durable_in(&[directory], Some(open), mark)
     }
 
     pub fn make_all_durable(&self, directories: &[&str], mark: Mark) -> Result<()> {
+        self.make_durable_in(directories, None, mark)
+    }
+
+    /// `open` is the first of the directories.
+    fn make_durable_in(
+        &self,
+        directories: &[&str],
+        open: Option<&OwnedFd>,
+        mark: Mark,
+    ) -> Result<()> {
         if self.skip_directory_sync {
             return Ok(());
         }
@@ -68,7 +84,10 @@ impl Tree {
             self.syncs.settle_many(mark)
         } else {
             self.syncs.settle(mark, || {
-                stale.iter().try_for_each(|path| self.sync_directory(path))
+                stale.iter().try_for_each(|path| match open {
+                    Some(open) if *path == directories[0] => rustix::fs::fsync(open),
+                    Some(_) | None => self.sync_directory(path),
+                })
             })
         };
         if let Err(e) = outcome {

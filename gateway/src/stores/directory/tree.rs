@@ -54,7 +54,8 @@ pub(super) struct Tree {
 
 /// How a name was taken.
 enum Taken {
-    Yes,
+    /// In this directory.
+    Yes(OwnedFd),
     /// A file stands where a directory must be, or the reverse, or the name is too long here.
     Conflict,
 }
@@ -152,12 +153,12 @@ impl Tree {
             Err(Errno::NOENT) => Some(Error::UploadGone),
             Ok(_) | Err(_) => None,
         };
-        let path = self.take_name(
+        let (path, directory) = self.take_name(
             key,
             |directory, name| take(temporary, directory, name),
             gone,
         )?;
-        self.make_durable(place::split(&path).0, mark)
+        self.make_open_durable(place::split(&path).0, &directory, mark)
     }
 
     /// A second name for a file. Blocks.
@@ -176,8 +177,8 @@ impl Tree {
             Err(Errno::NOENT) => gone(),
             Ok(_) | Err(_) => None,
         };
-        let path = self.take_name(to, link, still)?;
-        self.make_durable(place::split(&path).0, mark)
+        let (path, directory) = self.take_name(to, link, still)?;
+        self.make_open_durable(place::split(&path).0, &directory, mark)
     }
 
     /// Makes a name that exists durable. Blocks.
@@ -201,14 +202,14 @@ impl Tree {
         Ok(None)
     }
 
-    /// Finds the key's place and takes it with `take`; answers the path. `gone` tells, after `NOENT`,
+    /// Finds the key's place and takes it with `take`; answers the path and its directory. `gone` tells, after `NOENT`,
     /// whether it is the source that is missing.
     fn take_name(
         &self,
         key: &ObjectKey,
         take: impl Fn(&OwnedFd, &str) -> rustix::io::Result<()>,
         gone: impl Fn() -> Option<Error>,
-    ) -> Result<String> {
+    ) -> Result<(String, OwnedFd)> {
         place::check(key)?;
         let escaped = place::escaped(key);
         let Some(own) = place::natural(key) else {
@@ -217,14 +218,16 @@ impl Tree {
         {
             let _shared = self.names.read();
             if !self.is_escaped(&escaped)?
-                && matches!(self.take_path(own, &take, &gone)?, Taken::Yes)
+                && let Taken::Yes(directory) = self.take_path(own, &take, &gone)?
             {
-                return Ok(own.to_owned());
+                return Ok((own.to_owned(), directory));
             }
         }
         let _alone = self.names.write();
-        if !self.is_escaped(&escaped)? && matches!(self.take_path(own, &take, &gone)?, Taken::Yes) {
-            return Ok(own.to_owned());
+        if !self.is_escaped(&escaped)?
+            && let Taken::Yes(directory) = self.take_path(own, &take, &gone)?
+        {
+            return Ok((own.to_owned(), directory));
         }
         self.take_escaped(&escaped, &take, &gone)
     }
@@ -234,9 +237,9 @@ impl Tree {
         escaped: &str,
         take: &impl Fn(&OwnedFd, &str) -> rustix::io::Result<()>,
         gone: &impl Fn() -> Option<Error>,
-    ) -> Result<String> {
+    ) -> Result<(String, OwnedFd)> {
         match self.take_path(escaped, take, gone)? {
-            Taken::Yes => Ok(escaped.to_owned()),
+            Taken::Yes(directory) => Ok((escaped.to_owned(), directory)),
             Taken::Conflict => Err(Error::Unstorable(
                 "even its escaped name cannot be a file here",
             )),
@@ -271,7 +274,7 @@ impl Tree {
                 Err(e) => return Err(failed("open", above, e)),
             };
             match take(&directory, name) {
-                Ok(()) => return Ok(Taken::Yes),
+                Ok(()) => return Ok(Taken::Yes(directory)),
                 Err(Errno::EXIST) => {
                     match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
                         Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {

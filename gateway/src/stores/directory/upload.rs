@@ -3,7 +3,8 @@
 //! Invariants: the hidden file has a recorded name, so an abort from anywhere unlinks it and a late publish
 //! finds nothing to rename; its bytes are durable before it is renamed; bytes in memory are bounded.
 //! An unfenced upload of up to [`SMALL`] bytes stays in memory and makes its file only at publish: one hop to
-//! a blocking thread and no file at all for a client that gives up. A fenced one makes its file at begin,
+//! a blocking thread (none where the directory itself is in memory, for it never waits for a disk), and no file
+//! at all for a client that gives up. A fenced one makes its file at begin,
 //! for a file that does not exist yet cannot be taken away.
 
 use std::io::IoSlice;
@@ -19,8 +20,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
-use super::hop;
 use super::multipart::Part;
+use super::settle_in;
 use super::syncs::Mark;
 use super::tree::{self, Tree, failed};
 use crate::stores::{Error, Publish, Published, Result, StoredPart, Upload, UploadId};
@@ -362,7 +363,8 @@ impl Upload for FileUpload {
         let held = std::mem::take(&mut self.held);
         let (key, assembled) = (self.key.clone(), matches!(self.purpose, Purpose::Assembled));
         let (tree, id) = (Arc::clone(&self.tree), self.id.clone());
-        hop(move || {
+        let small = self.streaming.is_none() && !assembled;
+        settle_in(&self.tree, small, move || {
             let mut hidden = ready.make()?;
             hidden.write(&held)?;
             let published = hidden.publish(&key, mode)?;
@@ -387,7 +389,8 @@ impl Upload for FileUpload {
                 ));
             }
         };
-        hop(move || {
+        let small = self.streaming.is_none();
+        settle_in(&self.tree, small, move || {
             let mut hidden = ready.make()?;
             hidden.write(&held)?;
             hidden.sync()?;
@@ -405,7 +408,7 @@ impl Upload for FileUpload {
     async fn abort(mut self: Box<Self>) -> Result<()> {
         let ready = self.settled().await;
         if let Ok(Ready::Made(hidden)) = ready {
-            hop(move || {
+            settle_in(&self.tree, false, move || {
                 drop(hidden);
                 Ok(())
             })

@@ -94,6 +94,10 @@ impl Upload for Plain {
         &self.id
     }
 
+    fn tells_md5(&self) -> bool {
+        self.abilities.tags_are_md5
+    }
+
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.put.write(bytes).await
     }
