@@ -31,9 +31,14 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
+        Self::styled(Style::default()).await
+    }
+
+    /// Of a cluster that writes so.
+    pub async fn styled(style: Style) -> Self {
         let files = Arc::new(tempfile::tempdir().unwrap());
         std::fs::create_dir(files.path().join("store")).unwrap();
-        let cluster = build::Cluster::new(7, BASE, Style::default());
+        let cluster = build::Cluster::new(7, BASE, style);
         Self::start(files, cluster).await
     }
 

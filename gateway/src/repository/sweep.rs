@@ -120,6 +120,9 @@ impl Door {
         store: &dyn Store,
         pace: Pace,
     ) -> Result<u64, Error> {
+        if self.looked_at(name).is_empty() {
+            return Ok(0);
+        }
         let mut pass = Pass::default();
         let mut after: Option<String> = None;
         let mut objects = 0;
