@@ -11,11 +11,10 @@ use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use policies::format::closure::{Knowledge, Needs, Observed};
-use policies::format::digest::{self, Digest};
+use policies::format::digest;
 use policies::format::frame::Limits;
 use policies::format::paths::Layout;
 use policies::format::root::Root;
-use policies::format::shard::File;
 use policies::guard::{
     Admitted, Candidate, Deletion, Explanation, Guard, Incoming, Overwrite, Report, Rules, Scope,
 };
@@ -26,17 +25,16 @@ use policies::lock::Permit;
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
-use super::kept::Keeping;
+use super::kept::{Keeping, Recent};
 use super::{Door, Error, Refusal};
 use crate::state::digests::content_of;
 use crate::state::{CommittedRoot, Entry, ListQuery, SnapshotName};
+use crate::watch::Warning;
 
 /// Larger metadata is not kept while it passes; it is read from the store when it is asked for.
 const LARGEST_METADATA: usize = 32 << 20;
 /// A root must be judged before it is visible, so it is always kept.
 const LARGEST_ROOT: usize = 256 << 20;
-/// Bytes in memory of digests that passed and no root named yet; what does not fit is asked of the state database.
-const MOST_RECENT: usize = 64 << 20;
 /// Indices that are looked at before what was read of them is forgotten.
 const STEP: usize = 16;
 /// Metadata read from the store at once.
@@ -58,47 +56,6 @@ impl std::fmt::Debug for Guarding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Guarding").finish_non_exhaustive()
     }
-}
-
-/// Digests that passed since the last root, and what they take.
-#[derive(Default)]
-struct Recent {
-    digests: HashMap<ObjectKey, digest::Read>,
-    bytes: usize,
-}
-
-impl Recent {
-    fn add(&mut self, key: &ObjectKey, digest: digest::Read) {
-        let bytes = weight(&digest);
-        if self.bytes + bytes > MOST_RECENT {
-            *self = Self::default();
-        }
-        self.bytes += bytes;
-        self.digests.insert(key.clone(), digest);
-    }
-
-    fn forget(&mut self, key: &ObjectKey) {
-        if let Some(digest) = self.digests.remove(key) {
-            self.bytes -= weight(&digest);
-        }
-    }
-}
-
-/// Bytes that a digest takes in memory, about.
-fn weight(digest: &digest::Read) -> usize {
-    const ENTRY: usize = 256;
-    let files = match digest.as_deref() {
-        Ok(Digest::ShardSnapshot(body)) => body.files.len(),
-        Ok(Digest::ShardIndex(body)) => body.files.len(),
-        Ok(
-            Digest::SnapshotInfo(_)
-            | Digest::GlobalMetadata
-            | Digest::IndexMetadata { .. }
-            | Digest::ShallowShardSnapshot,
-        )
-        | Err(_) => 0,
-    };
-    ENTRY + files * size_of::<File>()
 }
 
 /// A root that may be committed.
@@ -262,6 +219,7 @@ impl Door {
                 tracing::error!(repository = %open.name, key = %object.key, cause = %e, "the newest root cannot be read: no delete is allowed until it is");
                 *open.guarding.guard.lock() =
                     Guard::new(open.name.clone(), layout, Scope::Observing);
+                self.unreadable_root(open, &object.key, &e).await;
                 return Ok(());
             }
         };
@@ -398,7 +356,7 @@ impl Door {
         }
         let mut missing = Vec::new();
         for (key, class) in needs.digests {
-            let known = open.guarding.recent.lock().digests.get(&key).cloned();
+            let known = open.guarding.recent.lock().get(&key);
             match known {
                 Some(digest) => {
                     facts.digests.insert(key, digest);
@@ -456,6 +414,8 @@ impl Door {
             .map_err(|e| store_failed("read metadata", &e))?;
         let Some(mut content) = content else {
             tracing::error!(repository = %open.name, key = %key, "the store lost this object behind the gateway");
+            self.raise(open, Warning::ObjectVanished { key: key.clone() })
+                .await;
             return Ok(Bytes::new());
         };
         if content.size > most as u64 {

@@ -1,14 +1,16 @@
-//! Digests of metadata, kept in the state database as they pass, so that neither a commit nor a restart reads from the
+//! Digests of metadata, kept in memory until the next root and in the state database as they pass, so that neither a commit nor a restart reads from the
 //! store what the gateway saw.
 //!
 //! Written beside the objects' own transactions, in batches, and never waited for: one that a crash or a full
 //! disk loses is read from its object again, and kept then. What waits to be written is bounded.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use policies::format::closure::Observed;
-use policies::format::digest::{self, kept};
+use policies::format::digest::{self, Digest, kept};
+use policies::format::shard::File;
 use policies::key::{Class, ObjectKey};
 use tokio::sync::Semaphore;
 
@@ -21,6 +23,8 @@ use super::{Door, Error};
 use crate::state::digests::KeptDigest;
 use crate::state::{BucketId, State};
 
+/// Bytes in memory of digests that passed and no root named yet; what does not fit is asked of the state database.
+const MOST_RECENT: usize = 64 << 20;
 /// Bytes in one batch.
 const BATCH: usize = 1 << 20;
 /// Bytes of one digest: a larger one (300,000 files) is read from its object when it is asked for.
@@ -29,6 +33,51 @@ const LARGEST: usize = 8 << 20;
 const WAITING: usize = 16 << 20;
 /// Keys asked for at once.
 const PAGE: usize = 1000;
+
+/// Digests that passed since the last root, and what they take.
+#[derive(Default)]
+pub(super) struct Recent {
+    digests: HashMap<ObjectKey, digest::Read>,
+    bytes: usize,
+}
+
+impl Recent {
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<digest::Read> {
+        self.digests.get(key).cloned()
+    }
+
+    pub(super) fn add(&mut self, key: &ObjectKey, digest: digest::Read) {
+        let bytes = weight(&digest);
+        if self.bytes + bytes > MOST_RECENT {
+            *self = Self::default();
+        }
+        self.bytes += bytes;
+        self.digests.insert(key.clone(), digest);
+    }
+
+    pub(super) fn forget(&mut self, key: &ObjectKey) {
+        if let Some(digest) = self.digests.remove(key) {
+            self.bytes -= weight(&digest);
+        }
+    }
+}
+
+/// Bytes that a digest takes in memory, about.
+fn weight(digest: &digest::Read) -> usize {
+    const ENTRY: usize = 256;
+    let files = match digest.as_deref() {
+        Ok(Digest::ShardSnapshot(body)) => body.files.len(),
+        Ok(Digest::ShardIndex(body)) => body.files.len(),
+        Ok(
+            Digest::SnapshotInfo(_)
+            | Digest::GlobalMetadata
+            | Digest::IndexMetadata { .. }
+            | Digest::ShallowShardSnapshot,
+        )
+        | Err(_) => 0,
+    };
+    ENTRY + files * size_of::<File>()
+}
 
 /// Digests on their way to the state database.
 #[derive(Debug)]

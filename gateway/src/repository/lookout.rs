@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use policies::format::closure::Problem;
 use policies::format::digest;
 use policies::format::footer::{FooterError, LuceneFooter};
+use policies::format::root::RootError;
 use policies::guard::{self, Report};
 use policies::key::{Class, ObjectKey};
 use policies::lock::Freeze;
@@ -68,6 +69,22 @@ impl Door {
         for problem in problems {
             self.raise(open, damage(problem)).await;
         }
+    }
+
+    pub(super) async fn unreadable_root(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+        error: &RootError,
+    ) {
+        let warning = Warning::Damage {
+            key: key.clone(),
+            what: format!(
+                "is the newest root and cannot be read ({error}), so that no delete is allowed"
+            ),
+            snapshots: Vec::new(),
+        };
+        self.raise(open, warning).await;
     }
 
     /// The catalog knows it and the store does not hold it so: gone or changed, as the store says now.

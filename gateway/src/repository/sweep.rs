@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use policies::guard::Scope;
 use policies::identity::StoreName;
 use policies::key::ObjectKey;
 use tokio::time::Instant;
@@ -317,7 +318,9 @@ impl Door {
             }
             (Kind::BadChecksum, known) => known.is_some(),
             (Kind::RootAppeared, known) => known.is_none(),
-            (Kind::Damage, _) => open.guarding.with(|guard| guard.knowledge().is_known(&key)),
+            (Kind::Damage, _) => open.guarding.with(|guard| {
+                guard.scope() == Scope::Observing || guard.knowledge().is_known(&key)
+            }),
             (
                 Kind::SlashTwin
                 | Kind::SecondCluster

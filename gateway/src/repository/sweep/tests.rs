@@ -190,3 +190,17 @@ async fn a_checksum_that_does_not_match_is_a_warning_and_no_refusal() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_newest_root_that_cannot_be_read_is_a_warning() {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    std::fs::write(world.path("base/index-0"), b"{").unwrap();
+    let world = world.restart().await;
+    assert_eq!(world.warnings().await, ["damage base/index-0"]);
+    sweep(&world).await;
+    assert_eq!(
+        world.warnings().await,
+        ["damage base/index-0", "object_changed base/index-0"]
+    );
+}
