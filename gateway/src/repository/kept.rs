@@ -1,5 +1,5 @@
-//! Digests of metadata, kept in memory until the next root and in the state database as they pass, so that neither a commit nor a restart reads from the
-//! store what the gateway saw.
+//! Digests of metadata, kept in memory until the next root and in the state database for good, so that neither a
+//! commit nor a restart reads from the store what the gateway saw.
 //!
 //! Written beside the objects' own transactions, in batches, and never waited for: one that a crash or a full
 //! disk loses is read from its object again, and kept then. What waits to be written is bounded.
