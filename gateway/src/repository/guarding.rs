@@ -4,7 +4,6 @@
 //! names. Invariants: roots are committed one at a time, and no delete takes effect between a root's admission and
 //! its commit; what the guard is told happened, happened durably.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
