@@ -1,11 +1,14 @@
 """A repository that OpenSearch wrote straight into a directory is adopted, withstands a delete of everything, and goes on living behind snapgate."""
 
 import json
+import time
 
 from rig.check import expect, main, note, promise
 from rig.gateway import BASE, BUCKET, REPOSITORY, Gateway, Store
 from rig.life import Life
 from rig.node import OpenSearch, give_to_nobody
+
+VALIDATES = 3  # seconds: the SDK tries pooled connections that a restart closed unless they were idle for 2 s
 
 
 def command(gateway, *arguments):
@@ -71,6 +74,7 @@ def what_opensearch_wrote_into_a_directory_is_adopted_and_lives_on(bench):
     life.cleanup()
     gateway.stop()
     gateway.start()
+    time.sleep(VALIDATES)
     life.add(40)
     life.snapshot("five")
     life.restore_all()
