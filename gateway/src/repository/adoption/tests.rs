@@ -168,34 +168,34 @@ async fn repositories_of_every_form_are_adopted_guarded_and_found_again() {
     use policies::format::build::{Form, Style};
     use policies::format::paths::PathType;
     let forms = [
-        Form::Legacy { sequential: true },
-        Form::Legacy { sequential: false },
-        Form::Uuid { identified: false },
-        Form::Uuid { identified: true },
+        (Form::Legacy { sequential: true }, PathType::Fixed),
+        (Form::Legacy { sequential: false }, PathType::Fixed),
+        (Form::Uuid { identified: false }, PathType::Fixed),
+        (Form::Uuid { identified: false }, PathType::HashedPrefix),
+        (Form::Uuid { identified: false }, PathType::HashedInfix),
+        (Form::Uuid { identified: true }, PathType::Fixed),
     ];
-    for form in forms {
-        for path_type in [PathType::Fixed, PathType::HashedPrefix] {
-            let style = Style {
-                form,
-                path_type,
-                deflate: true,
-                part_size: Some(40),
-            };
-            let mut world = World::styled(style).await;
-            for name in ["one", "two"] {
-                world.snapshot(name).await;
-            }
-            let mut world = world.forget().await;
-            adopt(&world).await.unwrap();
-            assert_eq!(world.warnings().await, [""; 0], "{style:?}");
-            world.snapshot("three").await;
-            world.cluster.delete(&["one"], true);
-            world.send_all().await;
-            let mut world = world.restart().await;
-            world.snapshot("four").await;
-            assert_eq!(world.warnings().await, [""; 0], "{style:?}");
-            let report = world.door.verify(&world.open, true, &|_, _| {}).await;
-            assert!(report.unwrap().problems.is_empty(), "{style:?}");
+    for (form, path_type) in forms {
+        let style = Style {
+            form,
+            path_type,
+            deflate: true,
+            part_size: Some(40),
+        };
+        let mut world = World::styled(style).await;
+        for name in ["one", "two"] {
+            world.snapshot(name).await;
         }
+        let mut world = world.forget().await;
+        adopt(&world).await.unwrap();
+        assert_eq!(world.warnings().await, [""; 0], "{style:?}");
+        world.snapshot("three").await;
+        world.cluster.delete(&["one"], true);
+        world.send_all().await;
+        let mut world = world.restart().await;
+        world.snapshot("four").await;
+        assert_eq!(world.warnings().await, [""; 0], "{style:?}");
+        let report = world.door.verify(&world.open, true, &|_, _| {}).await;
+        assert!(report.unwrap().problems.is_empty(), "{style:?}");
     }
 }
