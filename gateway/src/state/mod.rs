@@ -86,6 +86,14 @@ pub trait State:
 
     /// A visible object; `busy` tells whether an intent on the key is open.
     async fn object(&self, bucket: BucketId, key: &ObjectKey) -> Result<Lookup>;
+    /// Bytes of visible objects, in the order of the keys. A root asks for thousands at once.
+    async fn sizes(&self, bucket: BucketId, keys: &[ObjectKey]) -> Result<Vec<Option<u64>>> {
+        let mut sizes = Vec::with_capacity(keys.len());
+        for key in keys {
+            sizes.push(self.object(bucket, key).await?.object.map(|o| o.size));
+        }
+        Ok(sizes)
+    }
     /// Objects in a listing come without their details.
     async fn list(&self, query: &ListQuery) -> Result<Listing>;
     async fn usage(&self, repository: RepositoryId) -> Result<Usage>;

@@ -290,3 +290,20 @@ pub async fn keys_of_one_bucket_are_not_those_of_another(state: &dyn State) {
     assert_eq!(other.object(state, "a").await, None);
     other.record(state, "a").await;
 }
+
+pub async fn sizes_are_those_of_the_visible_objects_in_the_order_asked(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    for (name, size) in [("a", 1), ("b", 2), ("c", 3)] {
+        let put = Put {
+            size,
+            ..world.put(name)
+        };
+        state.record(&world.permit(), put).await.unwrap();
+    }
+    let removals = vec![world.removal("b", Some(1))];
+    state.remove(&world.permit(), removals).await.unwrap();
+    let keys = ["c", "none", "b", "a"].map(key);
+    let sizes = state.sizes(world.row.bucket, &keys).await.unwrap();
+    assert_eq!(sizes, [Some(3), None, None, Some(1)]);
+    assert_eq!(state.sizes(world.row.bucket, &[]).await.unwrap(), []);
+}

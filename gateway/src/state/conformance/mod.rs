@@ -48,6 +48,7 @@ macro_rules! conformance {
             catalog: concurrent_writers_get_one_winner_per_key_and_a_gapless_journal,
             catalog: what_is_not_journalled_leaves_the_journal_alone,
             catalog: usage_counts_what_is_visible,
+            catalog: sizes_are_those_of_the_visible_objects_in_the_order_asked,
             catalog: a_batch_of_removals_is_one_transaction,
             catalog: a_large_batch_of_removals_journals_and_hides_every_key,
             catalog: a_conditional_removal_hides_the_very_row_that_was_read,

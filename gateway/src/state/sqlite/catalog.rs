@@ -5,7 +5,7 @@
 
 use policies::key::ObjectKey;
 use rusqlite::types::Value;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::lock::{self, Leave};
 use super::rows::{self, Etag, count, etag, int, key, object, object_columns};
@@ -33,6 +33,24 @@ pub(super) fn lookup(db: &Connection, bucket: BucketId, wanted: &ObjectKey) -> R
         busy: row.get(0)?,
         object: if absent { None } else { Some(object(row, 1)?) },
     })
+}
+
+/// Sizes of visible objects, in the order of the keys.
+pub(super) fn sizes(
+    db: &Connection,
+    bucket: BucketId,
+    keys: &[ObjectKey],
+) -> Result<Vec<Option<u64>>> {
+    let mut statement =
+        db.prepare_cached("SELECT size FROM objects WHERE bucket = ?1 AND key = ?2")?;
+    let mut sizes = Vec::with_capacity(keys.len());
+    for key in keys {
+        let size = statement
+            .query_row((bucket.0, key.as_str().as_bytes()), |row| count(row, 0))
+            .optional()?;
+        sizes.push(size);
+    }
+    Ok(sizes)
 }
 
 fn find(db: &Connection, bucket: BucketId, wanted: &ObjectKey) -> Result<Option<Object>> {

@@ -139,6 +139,10 @@ impl State for Database {
         self.read(|db| catalog::lookup(db, bucket, key))
     }
 
+    async fn sizes(&self, bucket: BucketId, keys: &[ObjectKey]) -> Result<Vec<Option<u64>>> {
+        self.read(|db| catalog::sizes(db, bucket, keys))
+    }
+
     async fn list(&self, query: &ListQuery) -> Result<Listing> {
         self.read(|db| listing::list(db, query))
     }
