@@ -293,7 +293,7 @@ pub async fn keys_of_one_bucket_are_not_those_of_another(state: &dyn State) {
 
 pub async fn sizes_are_those_of_the_visible_objects_in_the_order_asked(state: &dyn State) {
     let world = World::held(state, "logs").await;
-    for (name, size) in [("a", 1), ("b", 2), ("c", 3)] {
+    for (name, size) in [("a", 1), ("b", 2), ("c\"é\\\u{1}", 3)] {
         let put = Put {
             size,
             ..world.put(name)
@@ -302,7 +302,7 @@ pub async fn sizes_are_those_of_the_visible_objects_in_the_order_asked(state: &d
     }
     let removals = vec![world.removal("b", Some(1))];
     state.remove(&world.permit(), removals).await.unwrap();
-    let keys = ["c", "none", "b", "a"].map(key);
+    let keys = ["c\"é\\\u{1}", "none", "b", "a"].map(key);
     let sizes = state.sizes(world.row.bucket, &keys).await.unwrap();
     assert_eq!(sizes, [Some(3), None, None, Some(1)]);
     assert_eq!(state.sizes(world.row.bucket, &[]).await.unwrap(), []);
