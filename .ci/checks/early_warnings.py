@@ -1,11 +1,12 @@
 """What happens to a store behind the gateway's back is told early: in status, as a metric, as a live event; and a store that was there before is adopted, also across a kill."""
 
 import json
+import os
 import subprocess
 import urllib.request
 
 from rig.check import expect, main, promise
-from rig.gateway import BASE, BUCKET, REPOSITORY, Gateway, Store
+from rig.gateway import BASE, BUCKET, REPOSITORY, Gateway, Store, program
 from rig.process import wait_until
 
 OBJECTS = 20_000
@@ -25,44 +26,25 @@ def asked(gateway, path):
 
 
 def request(gateway, path):
-    token = (gateway._home / "token").read_text().strip()
-    return urllib.request.Request(f"http://127.0.0.1:{gateway.admin}{path}", headers={"Authorization": f"Bearer {token}"})
-
-
-def repository(gateway):
-    return json.loads(asked(gateway, f"/v1/repositories/{REPOSITORY}"))
-
-
-def kinds(gateway):
-    return sorted(warning["kind"] for warning in repository(gateway)["warnings"])
-
-
-@promise
-def what_happens_behind_the_gateway_is_told_until_it_is_over(bench):
-    gateway, folder = swept(bench, "behind")
-    gateway.start()
-    s3 = gateway.account.boto()
-    for name in ("a", "b"):
-        s3.put_object(Bucket=BUCKET, Key=f"{BASE}/notes/{name}", Body=b"by hand")
-    events = bench.dir / "events"
-    token = (gateway._home / "token").read_text().strip()
+    where = {"SNAPGATE_ADMIN": f"http://127.0.0.1:{gateway.admin}", "SNAPGATE_TOKEN_FILE": str(gateway._home / "token")}
     with open(events, "wb") as out:
-        listener = subprocess.Popen(["curl", "-sN", "-H", f"Authorization: Bearer {token}", f"http://127.0.0.1:{gateway.admin}/v1/events"], stdout=out)
+        listener = subprocess.Popen([program(), "events", "--json"], stdout=out, env={**os.environ, **where})
     try:
+        wait_until(lambda: gateway.command("verify", REPOSITORY, "--no-wait") and events.stat().st_size > 0, 30, "the listener hears of a job")
         expect("warnings before", kinds(gateway), [])
         subprocess.run(["rm", f"{folder}/{BASE}/notes/a"], check=True)
         with open(f"{folder}/{BASE}/notes/b", "wb") as file:
             file.write(b"another hand")
         wait_until(lambda: kinds(gateway) == ["object_changed", "object_vanished"], 30, "the sweep finds both")
-        wait_until(lambda: events.read_text().count("event: warning_raised") == 2, 10, "both are told to the listener")
+        wait_until(lambda: events.read_text().count('"event":"warning_raised"') == 2, 10, "both are told to the listener")
         metrics = asked(gateway, "/metrics")
         expect("the metric", f'snapgate_warnings{{repository="{REPOSITORY}",kind="object_vanished"}} 1' in metrics, True)
         code, text = gateway.command("status")
         expect("a line in status", "object_vanished" in text and "lifecycle" in text, True)
         gateway.stop()  # though somebody listens
+        expect("exit code of a listener whose gateway stopped", listener.wait(10), 0)
     finally:
         listener.kill()
-        listener.wait()
     gateway.start()
     expect("warnings after a restart", kinds(gateway), ["object_changed", "object_vanished"])
     code, text = gateway.command("acknowledge", REPOSITORY, "object_changed")
