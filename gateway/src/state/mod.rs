@@ -17,12 +17,15 @@ use policies::lock::{Lock, Permit};
 
 use crate::stores::{Identity, StoredPart, UploadId};
 
+mod chain;
 pub mod digests;
+mod leave;
 #[allow(
     dead_code,
     reason = "its user, the applier, comes with the next change"
 )]
 pub mod mirrors;
+mod paging;
 pub mod positions;
 mod restore_points;
 pub mod sqlite;
@@ -42,6 +45,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Milliseconds since 1970. For people and protocols, never for safety decisions.
 pub type Millis = i64;
+
+/// Recorded answers are kept for a day of gateway uptime.
+const ANSWERS_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
+/// Sequences of what is not journalled begin here: rows can be told apart, the journal has no gaps.
+const UNJOURNALLED: u64 = 1 << 62;
 
 #[async_trait]
 pub trait State:

@@ -9,6 +9,7 @@ use policies::identity::{Cluster, Epoch, Handover, StoreName};
 use policies::key::ObjectKey;
 use policies::lock::{Freeze, Lock, Next};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{
     AnswerKey, Basis, BucketId, Checksum, CommittedRoot, Details, Error, Kept, Promotion,
@@ -388,6 +389,24 @@ pub fn promotion_from(stored: &str) -> Result<Promotion> {
         step: stored.step,
         reason: stored.reason,
     })
+}
+
+/// What makes two requests the same. Each field with its length: no two requests have the same bytes.
+pub fn request(answer: &AnswerKey) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    let texts = [
+        answer.cluster.as_str(),
+        answer.operation.as_ref(),
+        answer.key.as_str(),
+        &answer.invocation,
+    ];
+    for text in texts {
+        hasher.update((text.len() as u64).to_be_bytes());
+        hasher.update(text);
+    }
+    hasher.update(answer.bucket.0.to_be_bytes());
+    hasher.update(answer.hash);
+    hasher.finalize().into()
 }
 
 /// None for no details, the common case.

@@ -1,14 +1,12 @@
 //! Recorded answers: how a request that is sent again is recognised.
 
 use rusqlite::Connection;
-use sha2::{Digest, Sha256};
 
 use super::rows::{Etag, count, etag, int};
 use super::writer::Tx;
-use crate::state::{Answer, AnswerKey, Result};
+use crate::state::ANSWERS_KEPT_MS;
+use crate::state::{Answer, AnswerKey, Result, stored};
 
-/// Answers are kept for a day of gateway uptime.
-pub(super) const KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Most answers forgotten at a time, so that no transaction is long.
 pub(super) const PRUNED: i64 = 2000;
 
@@ -22,14 +20,14 @@ pub(super) fn keep(
         .prepare_cached(
             "INSERT OR REPLACE INTO answers (request, etag, sequence, at_uptime_ms) VALUES (?1, ?2, ?3, ?4)",
         )?
-        .execute((request(answer), Etag(etag), int(sequence), int(tx.memory.uptime())))
+        .execute((stored::request(answer), Etag(etag), int(sequence), int(tx.memory.uptime())))
         .map(|_| ())
 }
 
 pub(super) fn find(db: &Connection, answer: &AnswerKey) -> Result<Option<Answer>> {
     let mut statement =
         db.prepare_cached("SELECT etag, sequence FROM answers WHERE request = ?1")?;
-    let mut rows = statement.query([request(answer)])?;
+    let mut rows = statement.query([stored::request(answer)])?;
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
@@ -45,24 +43,6 @@ pub(super) fn prune(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
             "DELETE FROM answers WHERE request IN
              (SELECT request FROM answers WHERE at_uptime_ms < ?1 ORDER BY at_uptime_ms LIMIT ?2)",
         )?
-        .execute([int(tx.memory.uptime().saturating_sub(KEPT_MS)), PRUNED])
+        .execute([int(tx.memory.uptime().saturating_sub(ANSWERS_KEPT_MS)), PRUNED])
         .map(|_| ())
-}
-
-/// Each field with its length: no two requests have the same bytes.
-fn request(answer: &AnswerKey) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    let texts = [
-        answer.cluster.as_str(),
-        answer.operation.as_ref(),
-        answer.key.as_str(),
-        &answer.invocation,
-    ];
-    for text in texts {
-        hasher.update((text.len() as u64).to_be_bytes());
-        hasher.update(text);
-    }
-    hasher.update(answer.bucket.0.to_be_bytes());
-    hasher.update(answer.hash);
-    hasher.finalize().into()
 }

@@ -7,11 +7,12 @@ use policies::key::ObjectKey;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
-use super::lock::{self, Leave};
+use super::lock;
 use super::rows::{self, Etag, count, etag, int, key, object, object_columns};
 use super::tombstones::Hidden;
 use super::writer::{Fault, Tx};
 use super::{answers, intents, restore_points, tombstones, uploads};
+use crate::state::leave::{self, Leave};
 use crate::state::{
     BucketId, Change, Error, JournalEntry, Lookup, Object, Put, Recorded, Removal, RepositoryId,
     Result, Usage, WriteError, stored,
@@ -228,7 +229,7 @@ pub(super) fn usage(db: &Connection, repository: RepositoryId) -> Result<Usage> 
     let mut statement =
         db.prepare_cached("SELECT objects, bytes, sequence FROM repositories WHERE id = ?1")?;
     let mut rows = statement.query([repository.0])?;
-    let row = rows.next()?.ok_or_else(lock::unknown)?;
+    let row = rows.next()?.ok_or_else(leave::unknown)?;
     Ok(Usage {
         objects: count(row, 0)?,
         bytes: count(row, 1)?,

@@ -6,13 +6,13 @@
 
 use policies::identity::{Cluster, Epoch};
 use policies::key::ObjectKey;
-use policies::lock::Term;
 use rusqlite::Connection;
 
-use super::lock::{self, Leave};
+use super::lock;
 use super::rows::{count, int, text};
 use super::writer::{Fault, Tx};
 use super::{catalog, restore_points, uploads};
+use crate::state::leave::Leave;
 use crate::state::{
     BucketId, Intent, IntentId, NewIntent, Recorded, RepositoryId, Result, WriteError, stored,
 };
@@ -58,10 +58,7 @@ pub(super) fn open(tx: &mut Tx<'_>, leave: &Leave, intent: &NewIntent) -> Result
     if let Some(root) = &put.root {
         restore_points::require_pinned(tx.db, put.repository, root)?;
     }
-    let epoch = match leave.term {
-        Term::Held(epoch) | Term::Settle(epoch) => epoch,
-        Term::Free => row_epoch,
-    };
+    let epoch = leave.intent_epoch(row_epoch);
     tx.db
         .prepare_cached(
             "INSERT INTO intents (repository, bucket, key, upload, epoch, cluster, put) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

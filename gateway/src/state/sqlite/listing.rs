@@ -8,7 +8,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::rows::{after_all_of, bare_object, key_text, object_columns};
+use super::rows::{bare_object, key_text, object_columns};
+use crate::state::paging::{after_all_of, common_prefix, start};
 use crate::state::{Entry, ListQuery, Listing, Result};
 
 /// From a key on, up to the end of the prefix.
@@ -49,18 +50,6 @@ pub(super) fn page(
     Ok(listing)
 }
 
-/// The first key that may be listed.
-fn start(query: &ListQuery) -> Vec<u8> {
-    let Some(after) = &query.after else {
-        return query.prefix.as_bytes().to_vec();
-    };
-    let next = match common_prefix(query, after) {
-        Some(common) => after_all_of(common),
-        None => [after.as_bytes(), &[0]].concat(),
-    };
-    next.max(query.prefix.as_bytes().to_vec())
-}
-
 /// Lists up to the next common prefix; where to go on behind it, None = the page is done.
 fn walk(
     db: &Connection,
@@ -93,12 +82,4 @@ fn walk(
         listing.entries.push(Entry::Object(bare_object(row, 0)?));
     }
     Ok(None)
-}
-
-/// The part of a key up to and including the first delimiter after the query's prefix.
-fn common_prefix<'a>(query: &ListQuery, key: &'a str) -> Option<&'a str> {
-    let delimiter = query.delimiter.as_deref().filter(|d| !d.is_empty())?;
-    let below = key.strip_prefix(&*query.prefix)?;
-    let found = below.find(delimiter)?;
-    Some(&key[..query.prefix.len() + found + delimiter.len()])
 }

@@ -1,34 +1,17 @@
 //! Repositories and their lock rows, and the check that every write makes inside its transaction.
 
-use policies::identity::{Cluster, Epoch, Repository};
-use policies::lock::{Lock, Next, Permit, Term};
+use policies::identity::Epoch;
+use policies::lock::Lock;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::rows::{count, int};
 use super::writer::{Fault, Tx};
 use super::{audit, intents};
+use crate::state::leave::{Leave, moved, needs_quiet, renamed, unknown};
 use crate::state::{
     AuditEntry, BucketId, Error, LockRow, NewLock, RepositoryId, RepositoryIdentity, RepositoryRow,
     Result, WriteError, stored,
 };
-
-/// What a permit says, on its way to the writer. Made where the permit is used, for one request.
-#[derive(Debug)]
-pub(super) struct Leave {
-    repository: Repository,
-    pub cluster: Cluster,
-    pub term: Term,
-}
-
-impl From<&Permit> for Leave {
-    fn from(permit: &Permit) -> Self {
-        Self {
-            repository: permit.repository().clone(),
-            cluster: permit.cluster().clone(),
-            term: permit.term(),
-        }
-    }
-}
 
 /// The lock row still allows what the permit was given for; the epoch of the row.
 pub(super) fn check(
@@ -37,60 +20,7 @@ pub(super) fn check(
     repository: RepositoryId,
 ) -> Result<Epoch, WriteError> {
     let known = tx.memory.repository(repository).ok_or_else(unknown)?;
-    if known.identity.name != leave.repository {
-        let what = format!(
-            "a permit for repository '{}' was used on '{}'",
-            leave.repository, known.identity.name
-        );
-        return Err(Error::Failed(what.into()).into());
-    }
-    let row_epoch = epoch(&known.lock.lock);
-    let allowed = match leave.term {
-        Term::Held(epoch) => holds(&known.lock.lock, epoch, &leave.cluster),
-        Term::Free => match &known.lock.lock {
-            Lock::Vacant { .. } => true,
-            Lock::Held { holder, .. } => *holder == leave.cluster,
-            Lock::Draining { .. } | Lock::Fenced { .. } | Lock::Frozen { .. } => false,
-        },
-        Term::Settle(epoch) => epoch <= row_epoch,
-    };
-    if allowed {
-        Ok(row_epoch)
-    } else {
-        Err(WriteError::LockMoved(Box::new(known.lock.clone())))
-    }
-}
-
-/// Fencing says that no intent is open; a recovery fences first and resolves them afterwards.
-fn needs_quiet(lock: &Lock) -> bool {
-    match lock {
-        Lock::Fenced { next, .. } => match next {
-            Next::Hold(_) | Next::Release | Next::Freeze(_) => true,
-            Next::Recover => false,
-        },
-        Lock::Vacant { .. } | Lock::Held { .. } | Lock::Draining { .. } | Lock::Frozen { .. } => {
-            false
-        }
-    }
-}
-
-fn holds(lock: &Lock, wanted: Epoch, cluster: &Cluster) -> bool {
-    match lock {
-        Lock::Held { epoch, holder } => *epoch == wanted && holder == cluster,
-        Lock::Vacant { .. } | Lock::Draining { .. } | Lock::Fenced { .. } | Lock::Frozen { .. } => {
-            false
-        }
-    }
-}
-
-fn epoch(lock: &Lock) -> Epoch {
-    match lock {
-        Lock::Vacant { epoch }
-        | Lock::Held { epoch, .. }
-        | Lock::Draining { epoch, .. }
-        | Lock::Fenced { epoch, .. }
-        | Lock::Frozen { epoch, .. } => *epoch,
-    }
+    leave.check(&known.identity.name, &known.lock)
 }
 
 pub(super) fn open_repository(
@@ -149,26 +79,6 @@ pub(super) fn open_repository(
     })
 }
 
-fn moved(known: &RepositoryIdentity, wanted: &RepositoryIdentity) -> Error {
-    Error::Mismatch(format!(
-        "Repository '{}' is at bucket '{}', base path '{}', store '{}'; it cannot move to bucket '{}', base path '{}', store '{}' under the same name.",
-        known.name,
-        known.bucket,
-        known.base_path,
-        known.store,
-        wanted.bucket,
-        wanted.base_path,
-        wanted.store
-    ))
-}
-
-fn renamed(known: &RepositoryIdentity, wanted: &RepositoryIdentity) -> Error {
-    Error::Mismatch(format!(
-        "Bucket '{}', base path '{}' is known as repository '{}'; it cannot be named '{}'.",
-        known.bucket, known.base_path, known.name, wanted.name
-    ))
-}
-
 fn bucket(db: &Connection, name: &str) -> rusqlite::Result<BucketId> {
     let known = db
         .query_row("SELECT id FROM buckets WHERE name = ?1", [name], |row| {
@@ -193,7 +103,7 @@ pub(super) fn move_lock(
     if known.lock.version != from {
         return Err(WriteError::LockMoved(Box::new(known.lock.clone())).into());
     }
-    if epoch(&to.lock) < epoch(&known.lock.lock) {
+    if to.lock.epoch() < known.lock.lock.epoch() {
         return Err(Error::Failed("an epoch never goes back".into()).into());
     }
     if needs_quiet(&to.lock) && intents::any(tx.db, repository)? {
@@ -218,7 +128,7 @@ fn write(db: &Connection, repository: RepositoryId, row: &LockRow) -> rusqlite::
     .execute((
         repository.0,
         int(row.version),
-        int(epoch(&row.lock).0),
+        int(row.lock.epoch().0),
         stored::lock_text(&row.lock),
         row.since_ms,
         &row.reason,
@@ -238,8 +148,4 @@ pub(super) fn read(db: &Connection, repository: RepositoryId) -> Result<LockRow>
         since_ms: row.get(2)?,
         reason: row.get(3)?,
     })
-}
-
-pub(super) fn unknown() -> Error {
-    Error::Failed("the repository is not in the state database".into())
 }

@@ -12,10 +12,10 @@ use rusqlite::Connection;
 
 use super::rows::{count, int};
 use super::{audit, lock};
-use crate::state::{BucketId, LockRow, RepositoryId, RepositoryIdentity, Result, Usage};
-
-/// Sequences of what is not journalled begin here: rows can be told apart, the journal has no gaps.
-pub(super) const UNJOURNALLED: u64 = 1 << 62;
+use crate::state::chain::End;
+use crate::state::{
+    BucketId, LockRow, RepositoryId, RepositoryIdentity, Result, UNJOURNALLED, Usage,
+};
 
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -25,7 +25,7 @@ pub(super) struct Memory {
     uptime_ms: u64,
     /// When `uptime_ms` was told: what has passed since then is uptime as well.
     uptime_told: Instant,
-    audit: audit::End,
+    audit: End,
     undo: Vec<Undo>,
 }
 
@@ -51,7 +51,7 @@ enum Undo {
     New(RepositoryId),
     Store(RepositoryId, StoreName, Option<StoreName>),
     Uptime(u64, Instant),
-    Audit(audit::End),
+    Audit(End),
 }
 
 impl Memory {
@@ -277,11 +277,11 @@ impl Memory {
         self.uptime_ms
     }
 
-    pub fn audit_end(&self) -> &audit::End {
+    pub fn audit_end(&self) -> &End {
         &self.audit
     }
 
-    pub fn set_audit_end(&mut self, end: audit::End) {
+    pub fn set_audit_end(&mut self, end: End) {
         self.undo
             .push(Undo::Audit(std::mem::replace(&mut self.audit, end)));
     }

@@ -5,9 +5,10 @@ use policies::key::ObjectKey;
 use policies::mirror_order::Mode;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::lock::{self, Leave};
+use super::lock;
 use super::rows::{count, int};
 use super::writer::{Fault, Tx};
+use crate::state::leave::Leave;
 use crate::state::mirrors::{Backlog, MirrorChange, MirrorRow, NewMirror, Resync, Stalled};
 use crate::state::{BucketId, Millis, RepositoryId, Result, stored};
 use crate::stores::Identity;

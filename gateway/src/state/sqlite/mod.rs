@@ -44,6 +44,7 @@ mod tests;
 
 pub use open::OpenError;
 
+use super::leave::Leave;
 use super::mirrors::{Backlog, MirrorChange, MirrorRow, Mirrors, NewMirror};
 use super::{
     Answer, AnswerKey, AuditEntry, AuditRecord, BucketId, Error, Intent, IntentId, JournalEntry,
@@ -52,7 +53,6 @@ use super::{
     Result, State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
 };
 use crate::stores::{Identity, UploadId};
-use lock::Leave;
 use writer::Writer;
 
 /// Connections for reading: more than there are threads that read at the same instant.

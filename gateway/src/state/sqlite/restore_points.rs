@@ -12,10 +12,12 @@ use policies::key::ObjectKey;
 use policies::lock::Permit;
 use rusqlite::{Connection, Params, Row, params};
 
-use super::lock::{self, Leave};
-use super::rows::{after_all_of, count, int, key, object, object_columns, text};
+use super::lock;
+use super::rows::{count, int, key, object, object_columns, text};
 use super::writer::{Fault, Tx};
 use super::{Database, audit, catalog, intents, listing, unrefusable};
+use crate::state::leave::Leave;
+use crate::state::paging::after_all_of;
 use crate::state::{
     AuditEntry, BucketId, CommittedRoot, Hidden, ListQuery, Listing, Millis, PastObject, PastQuery,
     Pin, Put, Recorded, RepositoryId, RestorePoint, RestorePoints, Result, SnapshotName,

@@ -144,14 +144,3 @@ pub(super) fn etag(row: &Row<'_>, column: usize) -> Result<Arc<str>> {
         | ValueRef::Blob(_)) => Ok(text(other)?.into()),
     }
 }
-
-/// The first bytes that are greater than everything that starts with `prefix`. Keys are UTF-8, so no byte of a
-/// prefix is 0xFF, and 0xFF alone is greater than every key.
-pub(super) fn after_all_of(prefix: &str) -> Vec<u8> {
-    let mut bytes = prefix.as_bytes().to_vec();
-    match bytes.last_mut() {
-        Some(last) => *last += 1,
-        None => bytes.push(0xff),
-    }
-    bytes
-}

@@ -4,12 +4,12 @@ use policies::key::ObjectKey;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Params};
 
-use super::lock::{self, Leave};
-use super::memory::UNJOURNALLED;
+use super::lock;
 use super::rows::{self, count, int, key, object, object_columns};
 use super::writer::{Fault, Tx};
 use super::{answers, restore_points, uploads};
-use crate::state::{Object, RepositoryId, Result, Tombstone, stored};
+use crate::state::leave::Leave;
+use crate::state::{Object, RepositoryId, Result, Tombstone, UNJOURNALLED, stored};
 
 /// An object on its way out of sight.
 pub(super) struct Hidden<'a> {

@@ -1,15 +1,16 @@
 //! Clients' multipart uploads, their parts, and how completed ones were answered.
 
 use policies::identity::{Cluster, Epoch};
-use policies::lock::Term;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::answers::{KEPT_MS, PRUNED};
-use super::lock::{self, Leave};
-use super::rows::{after_all_of, count, etag, int, key, object, object_columns, text};
+use super::answers::PRUNED;
+use super::lock;
+use super::rows::{count, etag, int, key, object, object_columns, text};
 use super::writer::{Fault, Tx};
+use crate::state::leave::Leave;
+use crate::state::paging::after_all_of;
 use crate::state::{
-    BucketId, Error, MultipartUpload, NewUpload, Object, PartRow, Put, RepositoryId, Result,
+    ANSWERS_KEPT_MS, BucketId, Error, MultipartUpload, NewUpload, Object, PartRow, Put, RepositoryId, Result,
     UploadListing, UploadQuery, WriteError, stored,
 };
 use crate::stores::{StoredPart, UploadId};
@@ -22,10 +23,7 @@ macro_rules! upload_columns {
 
 pub(super) fn create(tx: &mut Tx<'_>, leave: &Leave, upload: &NewUpload) -> Result<(), Fault> {
     lock::check(tx, leave, upload.repository)?;
-    let epoch = match leave.term {
-        Term::Held(epoch) | Term::Settle(epoch) => Some(epoch),
-        Term::Free => None,
-    };
+    let epoch = leave.upload_epoch();
     tx.db
         .prepare_cached(concat!(
             "INSERT INTO uploads (",
@@ -279,6 +277,6 @@ pub(super) fn prune(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
             "DELETE FROM completed WHERE (bucket, upload) IN
              (SELECT bucket, upload FROM completed WHERE at_uptime_ms < ?1 ORDER BY at_uptime_ms LIMIT ?2)",
         )?
-        .execute([int(tx.memory.uptime().saturating_sub(KEPT_MS)), PRUNED])
+        .execute([int(tx.memory.uptime().saturating_sub(ANSWERS_KEPT_MS)), PRUNED])
         .map(|_| ())
 }
