@@ -15,12 +15,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::config::{Lookup, Plan, Source, StorePlan, StoreUrl, embedded, secret};
+use crate::config::{Lookup, Plan, Source, StatePlan, StorePlan, StoreUrl, embedded, secret};
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
 use crate::repository::{Door, OpenRepository, incarnation, keeper, reaper, sweep};
-use crate::state::sqlite::Database;
-use crate::state::{AuditEntry, RepositoryIdentity, State};
+use crate::state::{AuditEntry, RepositoryIdentity, State, postgres, sqlite};
 use crate::stores::directory::Directory;
 use crate::stores::metrics::Measured;
 use crate::stores::s3::S3Store;
@@ -35,7 +34,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let s3 = listen(plan.s3.listen).await?;
     let admin_listener = listen(plan.admin.listen).await?;
     let (s3_address, admin_address) = (s3.local_addr()?, admin_listener.local_addr()?);
-    let state: Arc<dyn State> = Arc::new(Database::open(&plan.state)?);
+    let state: Arc<dyn State> = open_state(&plan).await?;
     let stores = open_stores(&plan).await?;
     let door = Arc::new(open_door(&plan, &state, &stores).await?);
     door.recover().await?;
@@ -50,7 +49,11 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let sweepers = spawn_sweepers(&door, &plan, &stores);
     let keys = Arc::new(Keys::new(plan.keys.clone()));
     let credentials: Arc<dyn Credentials> = keys.clone();
-    let frontend = Frontend::new(Arc::clone(&door), front_settings(&plan)?, credentials);
+    let frontend = Frontend::new(
+        Arc::clone(&door),
+        front_settings(&plan, &state).await?,
+        credentials,
+    );
     let admin = Admin::new(Arc::clone(&door), metrics, &plan.admin)?;
     admin.resume().await;
     announce(&plan, s3_address, admin_address);
@@ -67,7 +70,10 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-fn front_settings(plan: &Plan) -> Result<frontend::Settings, Failure> {
+async fn front_settings(
+    plan: &Plan,
+    state: &Arc<dyn State>,
+) -> Result<frontend::Settings, Failure> {
     Ok(frontend::Settings {
         domain: plan.s3.domain.clone(),
         region: plan.s3.region.clone(),
@@ -78,13 +84,35 @@ fn front_settings(plan: &Plan) -> Result<frontend::Settings, Failure> {
             .as_ref()
             .map(|tls| tls::server(tls, None))
             .transpose()?,
-        token_secret: token_secret(&plan.state.with_extension("list-tokens"))?,
+        token_secret: token_secret(plan, state).await?,
         limits: plan.s3.limits.clone(),
     })
 }
 
-/// Seals continuation tokens of listings: made once, kept beside the state database, so that a listing survives a restart.
-fn token_secret(file: &Path) -> Result<[u8; 32], Failure> {
+/// A database of this process's own, or one that it shares with other gateways.
+async fn open_state(plan: &Plan) -> Result<Arc<dyn State>, Failure> {
+    Ok(match &plan.state {
+        StatePlan::Sqlite(file) => Arc::new(sqlite::Database::open(file)?),
+        StatePlan::Postgres(settings) => {
+            let name = format!("{} pid {}", plan.s3.listen, std::process::id());
+            Arc::new(postgres::Database::open(settings, &name).await?)
+        }
+    })
+}
+
+/// Seals continuation tokens of listings, so that any node continues a listing and a restart does not break it.
+async fn token_secret(plan: &Plan, state: &Arc<dyn State>) -> Result<[u8; 32], Failure> {
+    match &plan.state {
+        StatePlan::Sqlite(file) => secret_beside(&file.with_extension("list-tokens")),
+        StatePlan::Postgres(_) => Ok(state
+            .shared_secret()
+            .await?
+            .ok_or("the state database keeps no secret for its nodes")?),
+    }
+}
+
+/// Made once, kept in a file beside the state database.
+fn secret_beside(file: &Path) -> Result<[u8; 32], Failure> {
     if !file.exists() {
         secret::write_new(file, &hex::encode(rand::random::<[u8; 32]>()))?;
     }

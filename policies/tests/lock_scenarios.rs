@@ -541,6 +541,7 @@ fn every_doubt_freezes_with_its_sentence() {
         Freeze::Unadopted,
         Freeze::AnchorAhead { anchor: Epoch(9) },
         Freeze::OtherGateway,
+        Freeze::DatabaseMoved,
         Freeze::StoreUnreachable,
         Freeze::AnchorBehind { anchor: Epoch(3) },
         Freeze::AnchorBroken("'x' does not follow from the anchor before it".into()),

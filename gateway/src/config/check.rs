@@ -11,6 +11,7 @@ use policies::lock::Mode;
 
 use super::pace::pace;
 use super::settings::{self, LockMode, Settings};
+use super::state::StatePlan;
 use super::{Error, Secret, Source, secret, units};
 use crate::frontend::limits::Limits;
 use crate::mirror::plan::MirrorsPlan;
@@ -24,8 +25,7 @@ pub struct Plan {
     pub source: Source,
     pub s3: S3Plan,
     pub admin: AdminPlan,
-    /// The SQLite file.
-    pub state: PathBuf,
+    pub state: StatePlan,
     /// Access key id -> whose it is, and its secret.
     pub keys: HashMap<String, (Cluster, Secret)>,
     pub stores: BTreeMap<StoreName, StorePlan>,
@@ -113,7 +113,7 @@ pub fn check(file: &Path, settings: Settings) -> Result<Plan, Error> {
         source: Source::File(file.to_path_buf()),
         s3: s3(file, &folder, settings.s3)?,
         admin: admin(file, &folder, settings.admin)?,
-        state: state(file, &folder, &settings.state.url)?,
+        state: super::state::check(file, &folder, settings.state)?,
         keys,
         stores,
         repositories,
@@ -214,26 +214,6 @@ fn admin(file: &Path, folder: &Path, admin: settings::Admin) -> Result<AdminPlan
         client_ca: admin.client_ca.map(|p| folder.join(p)),
         tls,
     })
-}
-
-fn state(file: &Path, folder: &Path, url: &str) -> Result<PathBuf, Error> {
-    match url.split_once(':') {
-        Some(("sqlite", path)) if !path.is_empty() => {
-            Ok(folder.join(path.trim_start_matches("//")))
-        }
-        Some(("postgres" | "postgresql", _)) => Err(Error::new(
-            file,
-            "state.url",
-            "PostgreSQL is not built yet",
-            "use sqlite:FILE",
-        )),
-        Some(_) | None => Err(Error::new(
-            file,
-            "state.url",
-            format!("'{url}' is not known"),
-            "use sqlite:FILE",
-        )),
-    }
 }
 
 fn keys(

@@ -14,6 +14,7 @@ use policies::lock::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::check::{AdminPlan, DEFAULT_RETENTION, Plan, S3Plan, StorePlan, StoreUrl};
+use super::state::StatePlan;
 use super::{Error, Secret, Source, secret};
 use crate::frontend::limits::Limits;
 use crate::mirror::plan::{DEFAULT_JOURNAL_LIMIT, MirrorsPlan, TargetPlan};
@@ -74,7 +75,7 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
             client_ca: None,
             tls: None,
         },
-        state: data.join("snapgate.db"),
+        state: StatePlan::Sqlite(data.join("snapgate.db")),
         keys: pairs
             .into_iter()
             .map(|(cluster, pair)| (pair.id, (Cluster::new(cluster), Secret::new(pair.secret))))

@@ -12,10 +12,12 @@ mod mirrors;
 mod pace;
 pub mod secret;
 pub mod settings;
+pub mod state;
 pub mod units;
 
 pub use check::{Plan, StorePlan, StoreUrl};
 pub use secret::Secret;
+pub use state::StatePlan;
 
 /// Where the configuration came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -73,12 +73,18 @@ pub struct Tls {
 #[serde(deny_unknown_fields, default)]
 pub struct State {
     pub url: String,
+    /// The password of the user in `url`, for PostgreSQL.
+    pub password_file: Option<PathBuf>,
+    /// PEM file of the authority that signed the PostgreSQL server's certificate.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Default for State {
     fn default() -> Self {
         Self {
             url: "sqlite:snapgate.db".into(),
+            password_file: None,
+            ca_file: None,
         }
     }
 }

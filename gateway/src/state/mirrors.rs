@@ -137,6 +137,79 @@ impl Resync {
     }
 }
 
+impl MirrorRow {
+    /// A mirror that nothing is known of yet; `newest` is the newest sequence of the journal.
+    #[must_use]
+    pub fn new(new: &NewMirror, newest: u64) -> Self {
+        Self {
+            repository: new.repository,
+            store: new.store.clone(),
+            mode: new.mode,
+            epoch: Epoch(0),
+            handover: new.handover.clone(),
+            applied: newest,
+            paused: false,
+            resync: Some(Resync::begin("a new mirror", new.now_ms)),
+            stalled: None,
+            failed: 0,
+            transferred: 0,
+            bytes: 0,
+        }
+    }
+
+    pub fn apply(&mut self, newest: u64, change: MirrorChange) {
+        match change {
+            MirrorChange::Applied(upto) => {
+                if self.resync.is_none() {
+                    self.applied = self.applied.max(upto);
+                }
+            }
+            MirrorChange::Counted {
+                transferred,
+                bytes,
+                failed,
+            } => {
+                self.transferred += transferred;
+                self.bytes += bytes;
+                self.failed += failed;
+            }
+            MirrorChange::Paused(paused) => self.paused = paused,
+            MirrorChange::Mode(mode) => self.mode = mode,
+            MirrorChange::Stalled(stalled) => self.stalled = stalled,
+            MirrorChange::Epoch(epoch) => self.epoch = self.epoch.max(epoch),
+            MirrorChange::BeginResync(resync) => {
+                self.applied = newest;
+                self.resync = Some(resync);
+            }
+            MirrorChange::Resync(resync) => {
+                if self.reconciles(resync.since_ms) {
+                    self.resync = Some(resync);
+                }
+            }
+            MirrorChange::Resynced { since_ms, upto } => {
+                if self.reconciles(since_ms) {
+                    self.resync = None;
+                    self.applied = self.applied.max(upto);
+                }
+            }
+        }
+    }
+
+    /// What it needed next of the journal is being cut off.
+    pub fn lost_its_place(&mut self, newest: u64, now_ms: Millis) {
+        let mut resync = Resync::begin("the journal went over its bound", now_ms);
+        resync.aside = self.resync.as_ref().is_some_and(|before| before.aside);
+        self.applied = newest;
+        self.resync = Some(resync);
+    }
+
+    fn reconciles(&self, since_ms: Millis) -> bool {
+        self.resync
+            .as_ref()
+            .is_some_and(|known| known.since_ms == since_ms)
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MirrorChange {
     /// Without effect while a reconciliation is recorded; never goes back.

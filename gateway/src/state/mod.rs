@@ -25,14 +25,17 @@ mod leave;
     reason = "its user, the applier, comes with the next change"
 )]
 pub mod mirrors;
+mod nodes;
 mod paging;
 pub mod positions;
+pub mod postgres;
 mod restore_points;
 pub mod sqlite;
 mod stored;
 mod takeover;
 pub mod warnings;
 
+pub use nodes::Nodes;
 pub use restore_points::{
     CommittedRoot, Hidden, PastObject, PastQuery, Pin, RestorePoint, RestorePoints, SnapshotName,
 };
@@ -55,6 +58,7 @@ const UNJOURNALLED: u64 = 1 << 62;
 pub trait State:
     digests::Digests
     + mirrors::Mirrors
+    + Nodes
     + positions::Positions
     + RestorePoints
     + Takeover

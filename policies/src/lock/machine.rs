@@ -288,6 +288,7 @@ fn thaw(lock: &Lock, anchor: Epoch, drained: bool) -> Outcome {
         | Freeze::AnchorBehind { .. }
         | Freeze::AnchorBroken(_)
         | Freeze::OtherGateway
+        | Freeze::DatabaseMoved
         | Freeze::RootAppeared(_)
         | Freeze::Recovering
         | Freeze::UnadoptedMirror(_)
@@ -371,6 +372,7 @@ fn doubt(lock: &Lock, reason: Freeze) -> Outcome {
             | Freeze::AnchorBehind { .. }
             | Freeze::AnchorBroken(_)
             | Freeze::OtherGateway
+            | Freeze::DatabaseMoved
             | Freeze::RootAppeared(_)
             | Freeze::UnadoptedMirror(_)
             | Freeze::Promoting(_)

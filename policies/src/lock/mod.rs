@@ -71,6 +71,9 @@ pub enum Freeze {
     AnchorAhead { anchor: Epoch },
     /// Another gateway with its own state database works on the same store.
     OtherGateway,
+    /// The state database was failed over to another timeline, or is served by another server: it may lack what
+    /// was acknowledged last.
+    DatabaseMoved,
     /// The store could not be reached at start.
     StoreUnreachable,
     /// The state database knows an epoch whose anchor the store lacks: the store is older than the
@@ -152,6 +155,7 @@ impl Lock {
                 | Freeze::AnchorBehind { .. }
                 | Freeze::AnchorBroken(_)
                 | Freeze::OtherGateway
+                | Freeze::DatabaseMoved
                 | Freeze::RootAppeared(_)
                 | Freeze::Recovering
                 | Freeze::UnadoptedMirror(_)

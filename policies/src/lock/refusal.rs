@@ -175,6 +175,10 @@ impl fmt::Display for Why<'_> {
             Freeze::OtherGateway => {
                 f.write_str("another gateway with a state database of its own works on its store")
             }
+            Freeze::DatabaseMoved => f.write_str(
+                "the state database is served by another PostgreSQL server or timeline than before (a failover \
+                 or a restore), so it may lack what was written last",
+            ),
             Freeze::StoreUnreachable => f.write_str("its store could not be reached"),
             Freeze::AnchorBehind { anchor } => write!(
                 f,
@@ -221,6 +225,11 @@ impl fmt::Display for Remedy<'_> {
             Freeze::Promoted { .. } => write!(
                 f,
                 "the gateway there brings this store back: snapgate failback {repository}"
+            ),
+            Freeze::DatabaseMoved => write!(
+                f,
+                "an operator has made sure that no gateway uses the old server any more and runs: \
+                 snapgate thaw {repository} --recover"
             ),
             Freeze::AnchorAhead { .. } | Freeze::AnchorBehind { .. } | Freeze::OtherGateway => {
                 write!(

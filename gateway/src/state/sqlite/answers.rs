@@ -43,6 +43,9 @@ pub(super) fn prune(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
             "DELETE FROM answers WHERE request IN
              (SELECT request FROM answers WHERE at_uptime_ms < ?1 ORDER BY at_uptime_ms LIMIT ?2)",
         )?
-        .execute([int(tx.memory.uptime().saturating_sub(ANSWERS_KEPT_MS)), PRUNED])
+        .execute([
+            int(tx.memory.uptime().saturating_sub(ANSWERS_KEPT_MS)),
+            PRUNED,
+        ])
         .map(|_| ())
 }

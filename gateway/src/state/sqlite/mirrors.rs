@@ -73,20 +73,7 @@ pub(super) fn open(tx: &mut Tx<'_>, new: &NewMirror) -> Result<MirrorRow, Fault>
     if let Some(there) = one(tx.db, new.repository, &new.store)? {
         return Ok(there);
     }
-    let row = MirrorRow {
-        repository: new.repository,
-        store: new.store.clone(),
-        mode: new.mode,
-        epoch: Epoch(0),
-        handover: new.handover.clone(),
-        applied: sequence(tx.db, new.repository)?,
-        paused: false,
-        resync: Some(Resync::begin("a new mirror", new.now_ms)),
-        stalled: None,
-        failed: 0,
-        transferred: 0,
-        bytes: 0,
-    };
+    let row = MirrorRow::new(new, sequence(tx.db, new.repository)?);
     write(tx.db, &row)?;
     Ok(row)
 }
@@ -117,51 +104,10 @@ pub(super) fn change(
         return Ok(None);
     };
     for change in changes {
-        apply(tx, &mut row, change)?;
+        row.apply(sequence(tx.db, repository)?, change);
     }
     write(tx.db, &row)?;
     Ok(Some(row))
-}
-
-fn apply(tx: &Tx<'_>, row: &mut MirrorRow, change: MirrorChange) -> Result<(), Fault> {
-    match change {
-        MirrorChange::Applied(upto) => {
-            if row.resync.is_none() {
-                row.applied = row.applied.max(upto);
-            }
-        }
-        MirrorChange::Counted {
-            transferred,
-            bytes,
-            failed,
-        } => {
-            row.transferred += transferred;
-            row.bytes += bytes;
-            row.failed += failed;
-        }
-        MirrorChange::Paused(paused) => row.paused = paused,
-        MirrorChange::Mode(mode) => row.mode = mode,
-        MirrorChange::Stalled(stalled) => row.stalled = stalled,
-        MirrorChange::Epoch(epoch) => row.epoch = row.epoch.max(epoch),
-        MirrorChange::BeginResync(resync) => {
-            row.applied = sequence(tx.db, row.repository)?;
-            row.resync = Some(resync);
-        }
-        MirrorChange::Resync(resync) => {
-            let same = |known: &Resync| known.since_ms == resync.since_ms;
-            if row.resync.as_ref().is_some_and(same) {
-                row.resync = Some(resync);
-            }
-        }
-        MirrorChange::Resynced { since_ms, upto } => {
-            let same = |known: &Resync| known.since_ms == since_ms;
-            if row.resync.as_ref().is_some_and(same) {
-                row.resync = None;
-                row.applied = row.applied.max(upto);
-            }
-        }
-    }
-    Ok(())
 }
 
 fn write(db: &Connection, row: &MirrorRow) -> rusqlite::Result<()> {
@@ -234,10 +180,7 @@ pub(super) fn bound_journal(
     };
     for mut row in all(tx.db, repository)? {
         if row.applied < cut {
-            let mut resync = Resync::begin("the journal went over its bound", now_ms);
-            resync.aside = row.resync.as_ref().is_some_and(|before| before.aside);
-            row.applied = newest;
-            row.resync = Some(resync);
+            row.lost_its_place(newest, now_ms);
             write(tx.db, &row)?;
         }
     }

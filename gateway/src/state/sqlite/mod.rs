@@ -28,6 +28,7 @@ mod memory;
     reason = "its user, the applier, comes with the next change"
 )]
 mod mirrors;
+mod nodes;
 mod open;
 mod positions;
 mod restore_points;

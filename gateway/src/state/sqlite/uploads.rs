@@ -10,8 +10,8 @@ use super::writer::{Fault, Tx};
 use crate::state::leave::Leave;
 use crate::state::paging::after_all_of;
 use crate::state::{
-    ANSWERS_KEPT_MS, BucketId, Error, MultipartUpload, NewUpload, Object, PartRow, Put, RepositoryId, Result,
-    UploadListing, UploadQuery, WriteError, stored,
+    ANSWERS_KEPT_MS, BucketId, Error, MultipartUpload, NewUpload, Object, PartRow, Put,
+    RepositoryId, Result, UploadListing, UploadQuery, WriteError, stored,
 };
 use crate::stores::{StoredPart, UploadId};
 

@@ -1,0 +1,119 @@
+//! Where the state database is.
+
+use std::path::{Path, PathBuf};
+
+use super::{Error, secret, settings};
+use crate::state::postgres::{self, SettingsError, without_password};
+
+#[derive(Debug)]
+pub enum StatePlan {
+    /// A file of this gateway's own.
+    Sqlite(PathBuf),
+    /// Shared by several gateways.
+    Postgres(Box<postgres::Settings>),
+}
+
+pub fn check(file: &Path, folder: &Path, state: settings::State) -> Result<StatePlan, Error> {
+    let url = state.url;
+    match url.split_once(':') {
+        Some(("sqlite", path)) if !path.is_empty() => {
+            for (key, given) in [
+                ("password_file", &state.password_file),
+                ("ca_file", &state.ca_file),
+            ] {
+                if given.is_some() {
+                    return Err(Error::new(
+                        file,
+                        format!("state.{key}"),
+                        "says nothing to SQLite",
+                        "leave it out, or name a PostgreSQL server in state.url",
+                    ));
+                }
+            }
+            Ok(StatePlan::Sqlite(
+                folder.join(path.trim_start_matches("//")),
+            ))
+        }
+        Some(("postgres" | "postgresql", _)) => {
+            let password = state
+                .password_file
+                .map(|path| secret::read(file, "state.password_file", &folder.join(path)))
+                .transpose()?;
+            let ca = state.ca_file.map(|path| folder.join(path));
+            let settings =
+                postgres::Settings::new(&url, password.as_ref().map(secret::Secret::expose), ca)
+                    .map_err(|e| refused(file, &e))?;
+            Ok(StatePlan::Postgres(Box::new(settings)))
+        }
+        Some(_) | None => Err(Error::new(
+            file,
+            "state.url",
+            format!("'{}' is not known", without_password(&url)),
+            "use sqlite:FILE or postgres://USER@HOST/DATABASE",
+        )),
+    }
+}
+
+fn refused(file: &Path, e: &SettingsError) -> Error {
+    match e {
+        SettingsError::Url { .. } => Error::new(
+            file,
+            "state.url",
+            e.to_string(),
+            "write one such as postgres://snapgate@db.example/snapgate?sslmode=require",
+        ),
+        SettingsError::Tls(_) => Error::new(
+            file,
+            "state.ca_file",
+            e.to_string(),
+            "name a PEM file with the authority that signed the server's certificate",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(url: &str) -> Result<StatePlan, Error> {
+        let state = settings::State {
+            url: url.into(),
+            ..settings::State::default()
+        };
+        check(Path::new("snapgate.toml"), Path::new("/etc"), state)
+    }
+
+    #[test]
+    fn a_state_is_a_file_or_a_postgresql_database() {
+        let file = checked("sqlite:snapgate.db").unwrap();
+        assert!(matches!(file, StatePlan::Sqlite(path) if path == Path::new("/etc/snapgate.db")));
+        for url in [
+            "postgres://snapgate@db.example/snapgate",
+            "postgresql://a@b:5433/c?sslmode=require",
+        ] {
+            assert!(matches!(checked(url), Ok(StatePlan::Postgres(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_read_is_refused_without_its_password() {
+        for url in [
+            "mysql://root:s3cret@db/x",
+            "postgres://snap:s3cret@db/x?sslmode=sometimes",
+        ] {
+            let refused = checked(url).unwrap_err().to_string();
+            assert!(refused.contains("state.url"), "{refused}");
+            assert!(!refused.contains("s3cret"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_to_sqlite_is_refused() {
+        let state = settings::State {
+            ca_file: Some("ca.pem".into()),
+            ..settings::State::default()
+        };
+        let refused = check(Path::new("snapgate.toml"), Path::new("/etc"), state).unwrap_err();
+        assert!(refused.to_string().contains("state.ca_file"), "{refused}");
+    }
+}

@@ -1,0 +1,53 @@
+//! What several gateways on one state database have to agree upon.
+//!
+//! A gateway alone on its database (SQLite) needs none of it: [`Nodes::shared`] is false there, and the rest
+//! has an answer that changes nothing. Times decide only when a node is presumed dead; what protects a write
+//! from whoever presumed too early is that an intent ends once and that its upload is gone first.
+
+use async_trait::async_trait;
+use policies::identity::StoreName;
+use policies::lock::Permit;
+
+use super::{Intent, IntentId, NewIntent, Object, Removal, RepositoryId, Result, WriteError};
+
+#[async_trait]
+pub trait Nodes {
+    /// Other processes change this database too: what is known from memory may be old.
+    fn shared(&self) -> bool;
+
+    /// This process is alive. Called every [`BEAT`].
+    async fn beat(&self) -> Result<()>;
+
+    /// Open intents that this process may end unasked: its own, and those of nodes presumed dead.
+    async fn abandoned_intents(&self, repository: RepositoryId) -> Result<Vec<Intent>>;
+
+    /// Nodes other than this one that are not presumed dead.
+    async fn others_alive(&self) -> Result<usize>;
+
+    /// A secret that all nodes of the database know; made by the first that asks. None = nobody shares it.
+    async fn shared_secret(&self) -> Result<Option<[u8; 32]>>;
+
+    /// From now on every node of this database knows `token` as one of theirs in `store`.
+    async fn announce_incarnation(&self, store: &StoreName, token: &str) -> Result<()>;
+    async fn knows_incarnation(&self, store: &StoreName, token: &str) -> Result<bool>;
+
+    /// As `State::open_intent`, if nothing was committed after the journal's entry `judged` that could change
+    /// the guard's judgement: no root, and for a root nothing deleted or replaced either. Else
+    /// [`WriteError::KeyBusy`]: follow the journal, judge again.
+    async fn open_judged(
+        &self,
+        permit: &Permit,
+        intent: NewIntent,
+        judged: u64,
+    ) -> Result<IntentId, WriteError>;
+    /// As `State::remove`, with the same condition.
+    async fn remove_judged(
+        &self,
+        permit: &Permit,
+        removals: Vec<Removal>,
+        judged: u64,
+    ) -> Result<Vec<Option<Object>>, WriteError>;
+}
+
+/// How often a node says that it is alive.
+pub const BEAT: std::time::Duration = std::time::Duration::from_secs(2);
