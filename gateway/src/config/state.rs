@@ -40,9 +40,12 @@ pub fn check(file: &Path, folder: &Path, state: settings::State) -> Result<State
                 .map(|path| secret::read(file, "state.password_file", &folder.join(path)))
                 .transpose()?;
             let ca = state.ca_file.map(|path| folder.join(path));
-            let settings =
-                postgres::Settings::new(&url, password.as_ref().map(secret::Secret::expose), ca)
-                    .map_err(|e| refused(file, &e))?;
+            let settings = postgres::Settings::new(
+                &url,
+                password.as_ref().map(secret::Secret::expose),
+                ca.as_deref(),
+            )
+            .map_err(|e| refused(file, &e))?;
             Ok(StatePlan::Postgres(Box::new(settings)))
         }
         Some(_) | None => Err(Error::new(

@@ -15,7 +15,7 @@ pub trait Nodes {
     /// Other processes change this database too: what is known from memory may be old.
     fn shared(&self) -> bool;
 
-    /// This process is alive. Called every [`BEAT`].
+    /// This process is alive. Called every two seconds.
     async fn beat(&self) -> Result<()>;
 
     /// Open intents that this process may end unasked: its own, and those of nodes presumed dead.
@@ -48,6 +48,3 @@ pub trait Nodes {
         judged: u64,
     ) -> Result<Vec<Option<Object>>, WriteError>;
 }
-
-/// How often a node says that it is alive.
-pub const BEAT: std::time::Duration = std::time::Duration::from_secs(2);

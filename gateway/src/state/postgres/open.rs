@@ -5,7 +5,7 @@
 //! or a restore onto another server, commits that were answered may be missing, so every repository is frozen in
 //! the same transaction that takes note of the new server. Whoever connects first does it; nobody writes before.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl Settings {
     pub fn new(
         url: &str,
         password: Option<&str>,
-        ca: Option<PathBuf>,
+        ca: Option<&Path>,
     ) -> Result<Self, SettingsError> {
         let mut server: tokio_postgres::Config = url.parse().map_err(|e| SettingsError::Url {
             url: without_password(url),
@@ -89,7 +89,7 @@ impl Settings {
             .keepalives_idle(Duration::from_secs(15));
         Ok(Self {
             server,
-            tls: Arc::new(tls::client(ca.as_deref())?),
+            tls: Arc::new(tls::client(ca)?),
         })
     }
 }

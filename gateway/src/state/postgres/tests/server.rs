@@ -9,10 +9,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::tokio_postgres::{self, NoTls};
+use parking_lot::Mutex;
 
 use crate::state::postgres::{Database, Settings};
 
@@ -99,7 +100,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        *self.keeper.lock().unwrap() = Some(keeper);
+        *self.keeper.lock() = Some(keeper);
         self.wait_until_ready();
     }
 
@@ -181,7 +182,7 @@ impl Drop for Server {
             .arg(self.data())
             .stderr(Stdio::null())
             .status();
-        if let Some(mut keeper) = self.keeper.lock().unwrap().take() {
+        if let Some(mut keeper) = self.keeper.lock().take() {
             drop(keeper.stdin.take());
             keeper.wait().unwrap();
         }
