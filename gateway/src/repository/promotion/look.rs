@@ -411,6 +411,7 @@ fn trusted(open: &OpenRepository) -> bool {
             | Freeze::AnchorBehind { .. }
             | Freeze::AnchorBroken(_)
             | Freeze::OtherGateway
+            | Freeze::DatabaseMoved
             | Freeze::RootAppeared(_)
             | Freeze::Recovering
             | Freeze::Promoted { .. } => false,

@@ -95,6 +95,11 @@ impl Known {
         }
     }
 
+    /// The journal goes on above this sequence; never below what is known.
+    pub fn raise_sequence(&mut self, sequence: u64) {
+        self.counters.sequence = self.counters.sequence.max(sequence);
+    }
+
     pub fn gained(&mut self, size: u64) {
         self.counters.objects += 1;
         self.counters.bytes += size;
@@ -155,7 +160,7 @@ pub(super) fn check(tx: &Tx, leave: &Leave, repository: RepositoryId) -> Result<
 }
 
 const REPOSITORIES: &str = "
-SELECT r.id, r.name, b.name, r.base_path, r.store, r.bucket, l.version, l.lock, l.since_ms, l.reason
+SELECT r.id, r.name, b.name, r.base_path, r.store, r.bucket, l.version, l.lock, l.since_ms, l.reason, r.promoted_from
 FROM repositories r JOIN buckets b ON b.id = r.bucket JOIN locks l ON l.repository = r.id";
 
 /// At the turn of the whole database.
@@ -166,7 +171,15 @@ pub(super) async fn open_repository(
     for row in super::rows::query(tx.db(), REPOSITORIES, &[]).await? {
         let known = identity(&row, 1)?;
         if known.name == identity_wanted.name {
-            if known != *identity_wanted {
+            let promoted_from: Option<&str> = column(&row, 10)?;
+            let there = RepositoryIdentity {
+                store: match promoted_from {
+                    Some(_) => identity_wanted.store.clone(),
+                    None => known.store.clone(),
+                },
+                ..known.clone()
+            };
+            if there != *identity_wanted {
                 return Err(moved(&known, identity_wanted).into());
             }
             return Ok(RepositoryRow {
@@ -174,6 +187,8 @@ pub(super) async fn open_repository(
                 bucket: BucketId(column(&row, 5)?),
                 lock: lock_row(&row, 6)?,
                 new: false,
+                promoted_from: promoted_from.map(StoreName::new),
+                store: known.store,
             });
         }
         if known.bucket == identity_wanted.bucket && known.base_path == identity_wanted.base_path {
@@ -225,6 +240,8 @@ async fn new_repository(
             reason: None,
         },
         new: true,
+        store: identity.store.clone(),
+        promoted_from: None,
     })
 }
 

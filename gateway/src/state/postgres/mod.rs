@@ -36,6 +36,7 @@ mod positions;
 mod restore_points;
 mod rows;
 mod schema;
+mod takeover;
 mod tls;
 mod tombstones;
 mod uploads;

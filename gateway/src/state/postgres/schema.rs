@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     super::positions::TABLE,
     super::digests::TABLE,
     super::restore_points::TABLES,
+    super::takeover::TABLES,
 ];
 
 /// The version that this program writes.

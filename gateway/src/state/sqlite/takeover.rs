@@ -382,12 +382,18 @@ fn abandon(
 }
 
 fn version(tx: &Tx<'_>, repository: RepositoryId) -> Result<u64> {
-    let known = tx.memory.repository(repository).ok_or_else(lock::unknown)?;
+    let known = tx
+        .memory
+        .repository(repository)
+        .ok_or_else(crate::state::leave::unknown)?;
     Ok(known.lock.version)
 }
 
 fn bucket(tx: &Tx<'_>, repository: RepositoryId) -> Result<BucketId> {
-    let known = tx.memory.repository(repository).ok_or_else(lock::unknown)?;
+    let known = tx
+        .memory
+        .repository(repository)
+        .ok_or_else(crate::state::leave::unknown)?;
     Ok(known.bucket)
 }
 
@@ -427,7 +433,7 @@ fn newer_than(
             bucket.0,
             repository.0,
             int(sequence),
-            int(super::memory::UNJOURNALLED),
+            int(crate::state::UNJOURNALLED),
         ],
         |row| Ok((count(row, 0)?, count(row, 1)?)),
     )?)
