@@ -18,7 +18,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Lookup, Plan, Source, StatePlan, StorePlan, StoreUrl, embedded, secret};
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
-use crate::repository::{Door, OpenRepository, incarnation, keeper, reaper, sweep};
+use crate::repository::{Door, OpenRepository, incarnation, keeper, nodes, reaper, sweep};
 use crate::state::{AuditEntry, RepositoryIdentity, State, postgres, sqlite};
 use crate::stores::directory::Directory;
 use crate::stores::metrics::Measured;
@@ -46,6 +46,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
         Arc::clone(&door),
         plan.stores.clone(),
     )));
+    reapers.push(tokio::spawn(nodes::run(Arc::clone(&door))));
     let sweepers = spawn_sweepers(&door, &plan, &stores);
     let keys = Arc::new(Keys::new(plan.keys.clone()));
     let credentials: Arc<dyn Credentials> = keys.clone();
@@ -213,7 +214,7 @@ async fn watch_for_other_gateways(
             .cloned()
             .collect();
         if !here.is_empty() && !here.iter().any(|open| open.gate.is_frozen()) {
-            match incarnation::begin(store.as_ref()).await {
+            match incarnation::begin(door.state().as_ref(), name, store.as_ref()).await {
                 Ok(ours) => here.iter().for_each(|open| open.stand_as(ours)),
                 Err(e) => {
                     tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");

@@ -117,14 +117,32 @@ impl Door {
             return Err(Refusal::PresignedCommit { key: key.clone() }.into());
         }
         let mut waited_since = None;
+        // Other nodes move the lock too: before anybody is refused or waits, its row is read. Who is admitted is
+        // checked again by each transaction.
+        let mut looked = !self.state.shared();
         loop {
             match open.ask(caller, writing) {
                 Verdict::Admit(permit) => return Ok(permit),
+                Verdict::Refuse(_) | Verdict::Take | Verdict::Wait if !looked => {
+                    self.look_at_lock(open).await?;
+                    looked = true;
+                }
                 Verdict::Refuse(refusal) => return Err(open.refused(&refusal)),
-                Verdict::Take => self.take(open, caller).await?,
+                Verdict::Take => {
+                    let before = open.gate.row().version;
+                    if let Err(e) = self.take(open, caller).await {
+                        self.look_at_lock(open).await?;
+                        if open.gate.row().version == before {
+                            return Err(e);
+                        }
+                    }
+                }
                 Verdict::Wait => {
                     let deadline = *waited_since.get_or_insert_with(Instant::now) + HOLD;
-                    open.wait_for_move(caller, writing, deadline).await?;
+                    tokio::select! {
+                        moved = open.wait_for_move(caller, writing, deadline) => moved?,
+                        () = self.keep_looking(open), if self.state.shared() => {}
+                    }
                 }
             }
         }

@@ -49,6 +49,8 @@ pub struct Guarding {
     pub(super) keeping: Arc<Keeping>,
     /// The cluster id that committed roots under this epoch.
     bound: Mutex<Option<(Epoch, Arc<str>)>>,
+    /// Where several nodes write: the journal's entry up to which the guard knows what they wrote.
+    followed: Mutex<u64>,
 }
 
 impl std::fmt::Debug for Guarding {
@@ -96,6 +98,15 @@ fn committed_root(root: &Root) -> CommittedRoot {
 }
 
 impl Guarding {
+    pub(super) fn followed(&self) -> u64 {
+        *self.followed.lock()
+    }
+
+    pub(super) fn follows(&self, sequence: u64) {
+        let mut followed = self.followed.lock();
+        *followed = sequence.max(*followed);
+    }
+
     pub(super) fn new(name: &Repository, layout: Layout) -> Self {
         Self {
             guard: Mutex::new(Guard::new(name.clone(), layout, Scope::Observing)),
@@ -103,6 +114,7 @@ impl Guarding {
             recent: Mutex::default(),
             keeping: Arc::default(),
             bound: Mutex::new(None),
+            followed: Mutex::new(0),
         }
     }
 
@@ -205,6 +217,24 @@ impl Door {
     /// Makes the guard anew from what the catalog and the store hold.
     pub async fn load_guard(&self, open: &OpenRepository) -> Result<(), Error> {
         let _alone = open.guarding.commits.write().await;
+        self.read_guard(open).await
+    }
+
+    /// As [`Self::load_guard`], by who holds `commits` for writing.
+    pub(super) async fn read_guard(&self, open: &OpenRepository) -> Result<(), Error> {
+        // What is committed while this reads is followed afterwards.
+        let newest = self
+            .state
+            .usage(open.id)
+            .await
+            .map_err(|e| state_failed("read its journal's end", &e))?
+            .sequence;
+        self.read_newest_root(open).await?;
+        *open.guarding.followed.lock() = newest;
+        Ok(())
+    }
+
+    async fn read_newest_root(&self, open: &OpenRepository) -> Result<(), Error> {
         let layout = layout(&open.plan.base_path)?;
         let mut knowledge = Knowledge::new(layout.clone());
         let Some((generation, object)) = self.newest_root(open).await? else {

@@ -181,7 +181,7 @@ impl Door {
 
     /// A recovery takes a new number in the store first, so that any other gateway there freezes.
     async fn stand_anew(&self, open: &OpenRepository) -> Result<(), Error> {
-        let ours = incarnation::begin(open.store.as_ref())
+        let ours = incarnation::begin(self.state.as_ref(), &open.plan.store, open.store.as_ref())
             .await
             .map_err(|e| store_failed("take a new number in the store", &e))?;
         for other in self
@@ -235,12 +235,13 @@ impl Door {
             reason: Some("start"),
             wait_mirror: None,
         };
+        // The row first: a move of another node in between makes the compare-and-set fail, not freeze.
+        let row = self.read_row(open).await?;
         let findings = Findings {
             anchors: self.anchors(open, open.store.as_ref()).await?,
-            intents_open: !self.drained(open).await?,
+            intents_open: !self.drained(open).await? && !self.others_alive().await?,
             handover: fresh(),
         };
-        let row = self.read_row(open).await?;
         self.settle_outcome(open, row.clone(), lock::resume(&row.lock, findings), &hand)
             .await
             .map(|_| ())
@@ -576,7 +577,7 @@ impl Door {
         Ok(anchor::verify_chain(&open.name, stored))
     }
 
-    async fn read_row(&self, open: &OpenRepository) -> Result<LockRow, Error> {
+    pub(super) async fn read_row(&self, open: &OpenRepository) -> Result<LockRow, Error> {
         let row = self
             .state
             .lock(open.id)

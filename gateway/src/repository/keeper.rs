@@ -22,6 +22,14 @@ pub async fn run(door: Arc<Door>, name: Repository) {
         if let Err(e) = door.look_elsewhere(&open).await {
             tracing::warn!(repository = %name, cause = %e, "whether a mirror was promoted could not be looked up; trying again");
         }
+        match door.leads().await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(e) => {
+                tracing::warn!(repository = %name, cause = %e, "which node leads could not be asked");
+                continue;
+            }
+        }
         let lock = open.gate.row().lock;
         if open.gate.is_frozen() || !lock.catalog_is_current() || lock.epoch() == Epoch(0) {
             continue;

@@ -25,6 +25,7 @@ mod lookout;
 #[cfg(test)]
 pub mod miniature;
 mod multipart;
+pub mod nodes;
 pub mod plan;
 pub mod promotion;
 mod read;

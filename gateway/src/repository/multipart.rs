@@ -176,6 +176,7 @@ impl Door {
             root: None,
             operation: "CompleteMultipartUpload",
             captured: captured(&found, upload, &chosen),
+            judged: None,
             footer: None,
         };
         // Whatever the class: the upload id is what a hand-over aborts, so it needs an intent.

@@ -51,7 +51,7 @@ pub async fn run(door: Arc<Door>, name: Repository) {
         }
         // An intent whose end could not be recorded waits for its key's turn, and for a database that answers.
         if open.gate.row().lock.catalog_is_current()
-            && let Err(e) = door.resolve_all(&open).await
+            && let Err(e) = door.resolve_abandoned(&open).await
         {
             tracing::warn!(repository = %open.name, cause = %e, "an open intent could not be resolved yet");
         }
@@ -61,6 +61,9 @@ pub async fn run(door: Arc<Door>, name: Repository) {
 impl Door {
     async fn reap(&self, open: &OpenRepository, passed_ms: u64) -> Result<(), Error> {
         let uptime = open.uptime_share(&self.state, passed_ms).await?;
+        if !self.leads().await? {
+            return Ok(());
+        }
         loop {
             let due = self
                 .state
@@ -122,6 +125,13 @@ impl Door {
         }
         if self.kept_for_another(open, tombstone).await? {
             return Ok(true);
+        }
+        if self.state.shared() {
+            // First nobody can show it again, then the bytes go: a node that stops in between leaks them.
+            self.state
+                .reaped(permit, vec![tombstone.id])
+                .await
+                .map_err(|e| state_failed("forget deleted objects", &e))?;
         }
         let removed = open
             .store

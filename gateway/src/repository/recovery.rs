@@ -18,6 +18,9 @@ use super::{Door, Error};
 use crate::state::{Intent, Tombstone, WriteError};
 use crate::stores::Identity;
 
+/// Tries to recover a repository beside other nodes.
+const AGAIN: usize = 4;
+
 /// What identifies content, for the resolver's rule.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Content {
@@ -31,7 +34,15 @@ impl Door {
     pub async fn recover(&self) -> Result<(), Error> {
         let mut swept = HashSet::new();
         for open in self.repositories().values() {
-            if let Err(e) = self.recover_one(open, &mut swept).await {
+            let mut recovered = self.recover_one(open, &mut swept).await;
+            for _ in 0..AGAIN {
+                // Another node that starts, or moves the lock, may have come in between.
+                if recovered.is_ok() || !self.state.shared() {
+                    break;
+                }
+                recovered = self.recover_one(open, &mut swept).await;
+            }
+            if let Err(e) = recovered {
                 tracing::error!(repository = %open.name, cause = %e, "frozen: what the last run left open could not be brought to an end");
                 if !open.gate.is_frozen() {
                     open.gate.doubt(Freeze::StoreUnreachable);
@@ -70,7 +81,7 @@ impl Door {
         if !open.gate.row().lock.catalog_is_current() {
             return Ok(());
         }
-        self.resolve_all(open).await?;
+        self.resolve_abandoned(open).await?;
         if swept.insert(open.plan.store.clone()) {
             self.sweep_store_uploads(open).await?;
         }
@@ -119,6 +130,20 @@ impl Door {
             .intents(open.id)
             .await
             .map_err(|e| state_failed("list open intents", &e))?;
+        self.resolve_each(open, intents).await
+    }
+
+    /// Ends this process's own open intents, and those of nodes that are presumed dead. Idempotent.
+    pub(super) async fn resolve_abandoned(&self, open: &OpenRepository) -> Result<(), Error> {
+        let intents = self
+            .state
+            .abandoned_intents(open.id)
+            .await
+            .map_err(|e| state_failed("list open intents", &e))?;
+        self.resolve_each(open, intents).await
+    }
+
+    async fn resolve_each(&self, open: &OpenRepository, intents: Vec<Intent>) -> Result<(), Error> {
         for intent in intents {
             let permit = lock::settle(&open.name, &intent.cluster, intent.epoch);
             let _turn = open.turn(&intent.put.key).await;
@@ -261,7 +286,13 @@ impl Door {
     }
 
     /// Hidden uploads that neither an intent nor a client's multipart upload refers to are left over from a crash.
+    /// Other nodes' uploads are theirs.
     pub(super) async fn sweep_store_uploads(&self, open: &OpenRepository) -> Result<(), Error> {
+        let others = self.state.others_alive().await;
+        if others.map_err(|e| state_failed("ask for other nodes", &e))? > 0 {
+            tracing::info!(store = %open.plan.store, "unfinished uploads are left to a start without other nodes");
+            return Ok(());
+        }
         let mut known = HashSet::new();
         for other in self
             .repositories()

@@ -22,6 +22,8 @@ use crate::telemetry::clock;
 struct Group {
     open: Arc<OpenRepository>,
     permit: Permit,
+    /// As far as the guard knew the other nodes' writes.
+    judged: Option<u64>,
     positions: Vec<usize>,
     removals: Vec<Removal>,
     classes: Vec<Class>,
@@ -109,7 +111,10 @@ impl Door {
         let slot = (found.open.name.clone(), free);
         let permit = match groups.contains_key(&slot) {
             true => None,
-            false => Some(self.permit(&found, caller, &at.key).await?),
+            false => {
+                let permit = self.permit(&found, caller, &at.key).await?;
+                Some((permit, self.follow(&found.open).await?))
+            }
         };
         let retain_ms = match found.open.guarding.delete(&at.key, &found.class) {
             Ok(Deletion::KeepServing) => return Ok(()),
@@ -130,9 +135,10 @@ impl Door {
         };
         let group = match (groups.entry(slot), permit) {
             (MapEntry::Occupied(entry), _) => entry.into_mut(),
-            (MapEntry::Vacant(entry), Some(permit)) => entry.insert(Group {
+            (MapEntry::Vacant(entry), Some((permit, judged))) => entry.insert(Group {
                 open: found.open,
                 permit,
+                judged,
                 positions: Vec::new(),
                 removals: Vec::new(),
                 classes: Vec::new(),
@@ -154,13 +160,18 @@ impl Door {
         let Group {
             open,
             permit,
+            judged,
             positions,
             removals,
             classes,
         } = group;
         let _no_root_now = open.guarding.commits.read().await;
         let keys: Vec<ObjectKey> = removals.iter().map(|r| r.key.clone()).collect();
-        match self.state.remove(&permit, removals).await {
+        let removed = match judged {
+            Some(judged) => self.state.remove_judged(&permit, removals, judged).await,
+            None => self.state.remove(&permit, removals).await,
+        };
+        match removed {
             Ok(removed) => {
                 for ((key, class), removed) in keys.iter().zip(&classes).zip(removed) {
                     if removed.is_some() {

@@ -52,6 +52,8 @@ pub(super) struct Prepared {
     pub operation: &'static str,
     /// The bytes, of metadata that the guard reads.
     pub captured: Option<Bytes>,
+    /// The journal's entry up to which the guard knew the other nodes' writes when it judged this one.
+    pub judged: Option<u64>,
     /// What a data file's footer said.
     pub footer: Option<Footer>,
 }
@@ -98,6 +100,7 @@ impl Door {
             root: None,
             operation: "PutObject",
             captured: taken.captured.take(),
+            judged: None,
             footer,
         };
         let (etag, modified_ms) = self
@@ -246,6 +249,15 @@ impl Door {
             Some(bytes) => read_digest(&found.class, bytes.clone()).await,
             None => None,
         };
+        if found.class.writing() != Writing::Free {
+            prepared.judged = match self.follow(open).await {
+                Ok(judged) => judged,
+                Err(e) => {
+                    give_up(prepared.upload).await;
+                    return Err(e);
+                }
+            };
+        }
         let judged = match self.current(open, &to.key).await {
             Ok(current) => judge(
                 found,
@@ -299,6 +311,13 @@ impl Door {
     ) -> Result<(Arc<str>, i64), Error> {
         let open = &found.open;
         let alone = open.guarding.commits.write().await;
+        prepared.judged = match self.follow_alone(open).await {
+            Ok(judged) => judged,
+            Err(e) => {
+                give_up(prepared.upload).await;
+                return Err(e);
+            }
+        };
         let body = prepared.captured.take();
         let admitted = match &body {
             Some(body) => self.admit_root(open, permit, generation, body).await,
@@ -374,7 +393,11 @@ impl Door {
             upload: prepared.upload.id().clone(),
             put: put.clone(),
         };
-        let intent = match self.state.open_intent(permit, intent).await {
+        let opened = match prepared.judged {
+            Some(judged) => self.state.open_judged(permit, intent, judged).await,
+            None => self.state.open_intent(permit, intent).await,
+        };
+        let intent = match opened {
             Ok(intent) => intent,
             Err(e) => {
                 give_up(prepared.upload).await;
@@ -406,8 +429,15 @@ impl Door {
         let (Class::Root(_), Some(ours)) = (&found.class, ours) else {
             return Ok(());
         };
-        let superseded = incarnation::superseded(open.store.as_ref(), ours).await;
-        if !superseded.map_err(|e| store_failed("look for another gateway", &e))? {
+        let standing = incarnation::standing(
+            self.state.as_ref(),
+            &open.plan.store,
+            open.store.as_ref(),
+            ours,
+        )
+        .await;
+        if let Some(now) = standing.map_err(|e| store_failed("look for another gateway", &e))? {
+            open.stand_as(now);
             return Ok(());
         }
         tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");

@@ -25,10 +25,6 @@ mod leave;
     reason = "its user, the applier, comes with the next change"
 )]
 pub mod mirrors;
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the door asks with the next change")
-)]
 mod nodes;
 mod paging;
 pub mod positions;

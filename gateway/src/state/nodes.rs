@@ -21,6 +21,13 @@ pub trait Nodes {
     /// Open intents that this process may end unasked: its own, and those of nodes presumed dead.
     async fn abandoned_intents(&self, repository: RepositoryId) -> Result<Vec<Intent>>;
 
+    /// How many open intents are those of other nodes that are presumed dead.
+    async fn orphaned_intents(&self, repository: RepositoryId) -> Result<u64>;
+
+    /// This node is the first of those that are alive: it does what one node should do. Two may think so for a
+    /// while.
+    async fn leads(&self) -> Result<bool>;
+
     /// Nodes other than this one that are not presumed dead.
     async fn others_alive(&self) -> Result<usize>;
 

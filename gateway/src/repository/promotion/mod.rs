@@ -389,7 +389,7 @@ impl Door {
         // Nothing that began on the old store may use what follows.
         open.gate
             .retire(Freeze::Promoting(promotion.to.as_str().into()));
-        let ours = incarnation::begin(target.as_ref())
+        let ours = incarnation::begin(self.state.as_ref(), &promotion.to, target.as_ref())
             .await
             .map_err(|e| store_failed("take a new number in the store", &e))?;
         let kept = self.make_catalog(open, target.as_ref(), promotion).await?;

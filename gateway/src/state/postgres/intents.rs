@@ -191,10 +191,6 @@ pub(super) async fn all(db: &ClientWrapper, repository: RepositoryId) -> Result<
     rows.iter().map(intent).collect()
 }
 
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the door asks with the next change")
-)]
 /// Those of this node, and those whose node was not heard of for a while.
 pub(super) async fn abandoned(
     db: &ClientWrapper,

@@ -26,10 +26,6 @@ mod lock;
     reason = "its user, the applier, comes with the next change"
 )]
 mod mirrors;
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the door asks with the next change")
-)]
 mod nodes;
 mod open;
 mod positions;

@@ -141,6 +141,28 @@ async fn knows(db: &ClientWrapper, store: &StoreName, token: &str) -> Result<boo
     Ok(row.is_some())
 }
 
+async fn leads(db: &ClientWrapper, node: i64) -> Result<bool> {
+    let row = first(
+        db,
+        "SELECT 1 FROM nodes WHERE id < $1 AND alive_at >= clock_timestamp() - make_interval(secs => $2) LIMIT 1",
+        &[&node, &PRESUMED_DEAD],
+    )
+    .await?;
+    Ok(row.is_none())
+}
+
+async fn orphaned(db: &ClientWrapper, repository: RepositoryId, node: i64) -> Result<u64> {
+    let row = first(
+        db,
+        "SELECT count(*) FROM intents i LEFT JOIN nodes n ON n.id = i.node
+         WHERE i.repository = $1 AND i.node <> $2
+           AND (n.id IS NULL OR n.alive_at < clock_timestamp() - make_interval(secs => $3))",
+        &[&repository.0, &node, &PRESUMED_DEAD],
+    )
+    .await?;
+    row.map_or(Ok(0), |row| count(&row, 0))
+}
+
 /// The first that asks makes it; under the row's lock, so that all see one.
 async fn secret(tx: &Tx) -> Result<[u8; 32], Fault> {
     let fresh: [u8; 32] = rand::random();
@@ -171,6 +193,16 @@ impl Nodes for Database {
     async fn abandoned_intents(&self, repository: RepositoryId) -> Result<Vec<Intent>> {
         let node = self.node;
         read!(self, db => intents::abandoned(db, repository, node))
+    }
+
+    async fn orphaned_intents(&self, repository: RepositoryId) -> Result<u64> {
+        let node = self.node;
+        read!(self, db => orphaned(db, repository, node))
+    }
+
+    async fn leads(&self) -> Result<bool> {
+        let node = self.node;
+        read!(self, db => leads(db, node))
     }
 
     async fn others_alive(&self) -> Result<usize> {

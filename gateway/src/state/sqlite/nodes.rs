@@ -23,6 +23,14 @@ impl Nodes for Database {
         self.intents(repository).await
     }
 
+    async fn orphaned_intents(&self, _repository: RepositoryId) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn leads(&self) -> Result<bool> {
+        Ok(true)
+    }
+
     async fn others_alive(&self) -> Result<usize> {
         Ok(0)
     }
