@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use deadpool_postgres::tokio_postgres::{self, NoTls};
 use parking_lot::Mutex;
@@ -23,6 +22,11 @@ const KEEPER: &str = r#"
 cat >/dev/null
 kill -QUIT $server; wait $server
 rm -rf "$FOLDER"
+"#;
+
+/// Asks until the server answers, for a minute.
+const READY: &str = r#"
+for _ in $(seq 1200); do "$@" && exit; sleep 0.05; done; exit 1
 "#;
 
 const CONFIGURATION: &str = "
@@ -105,18 +109,13 @@ impl Server {
     }
 
     fn wait_until_ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            let asked = Command::new(self.programs.join("pg_isready"))
-                .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
-                .status()
-                .unwrap();
-            if asked.success() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "PostgreSQL did not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let waited = Command::new("sh")
+            .args(["-c", READY, "ready"])
+            .arg(self.programs.join("pg_isready"))
+            .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .status()
+            .unwrap();
+        assert!(waited.success(), "PostgreSQL did not start");
     }
 
     pub fn data(&self) -> PathBuf {
