@@ -270,6 +270,19 @@ pub(super) async fn remove(
     Ok(removed)
 }
 
+/// A refused request is taken back, so the row may be looked at after it was hidden.
+pub(super) async fn remove_unchanged(
+    tx: &mut Tx,
+    leave: &Leave,
+    removal: &Removal,
+    sequence: u64,
+) -> Result<Object, Fault> {
+    match remove_one(tx, leave, removal).await? {
+        Some(old) if old.sequence == sequence => Ok(old),
+        other => Err(WriteError::Exists(other.map(Box::new)).into()),
+    }
+}
+
 async fn require_judged(tx: &Tx, removals: &[Removal], judged: Option<u64>) -> Result<(), Fault> {
     if removals.iter().any(|removal| removal.journalled) {
         intents::require_judged(tx, judged, false).await?;

@@ -258,6 +258,22 @@ impl State for Database {
             .await
     }
 
+    async fn remove_unchanged(
+        &self,
+        permit: &Permit,
+        removal: Removal,
+        sequence: u64,
+    ) -> Result<Object, WriteError> {
+        let leave = Leave::from(permit);
+        self.writers
+            .write(removal.repository.0, move |tx| {
+                Box::pin(
+                    async move { catalog::remove_unchanged(tx, &leave, &removal, sequence).await },
+                )
+            })
+            .await
+    }
+
     async fn reapable(
         &self,
         repository: RepositoryId,
