@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
-use policies::identity::Repository;
+use policies::identity::{Epoch, Repository};
 use policies::key::ObjectKey;
 
 use super::piece::{self, Header};
@@ -160,11 +160,19 @@ impl Found {
         Ok(Some(rows))
     }
 
-    /// Reads all of it once: every piece is there and links to the one before.
-    pub async fn check(&self, store: &dyn Store) -> Result<()> {
+    /// Reads all of it once: every piece is there and links to the one before. The highest epoch under which a root
+    /// that it knows was committed.
+    pub async fn check(&self, store: &dyn Store) -> Result<Epoch> {
         let mut position = Position::default();
-        while self.rows(store, &mut position).await?.is_some() {}
-        Ok(())
+        let mut highest = Epoch(0);
+        while let Some(rows) = self.rows(store, &mut position).await? {
+            for row in rows {
+                if let Row::Point(point) = row {
+                    highest = highest.max(Epoch(point.epoch));
+                }
+            }
+        }
+        Ok(highest)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::repository::Door;
 use crate::repository::door::OpenRepository;
 use crate::repository::gate::state_failed;
 use crate::repository::handover::Error;
+use crate::state::mirrors::MirrorRow;
 use crate::stores::{self, Store, own};
 
 /// A mirror's store that does not answer says nothing.
@@ -31,7 +32,8 @@ impl Door {
             .mirrors(open.id)
             .await
             .map_err(|e| state_failed("list the mirrors", &e))?;
-        for mirror in mirrors.iter().filter(|mirror| mirror.epoch.0 > 0) {
+        let elsewhere = |mirror: &&MirrorRow| mirror.epoch.0 > 0 && mirror.store != open.plan.store;
+        for mirror in mirrors.iter().filter(elsewhere) {
             let Some(store) = self.store(&mirror.store) else {
                 continue;
             };

@@ -146,7 +146,11 @@ impl Door {
         let found = checkpoint::find(target, &open.name).await;
         let found = match found {
             Ok(Some(found)) => match found.check(target).await {
-                Ok(()) => Ok(Some(found)),
+                Ok(highest) => {
+                    // The old primary's epoch, which the target's anchors need not know.
+                    planned.epoch = planned.epoch.max(highest.next());
+                    Ok(Some(found))
+                }
                 Err(e) => Err(e),
             },
             other => other,
@@ -240,6 +244,20 @@ impl Door {
             mirror.applied
         };
         Ok((applied, usage.sequence))
+    }
+
+    /// A mirror that is paused, stalled or being reconciled is not waited for.
+    pub(super) async fn gets_on(
+        &self,
+        open: &OpenRepository,
+        store: &StoreName,
+    ) -> Result<bool, Error> {
+        let mirror = self
+            .state
+            .mirror(open.id, store)
+            .await
+            .map_err(|e| state_failed("look up the mirror", &e))?;
+        Ok(mirror.is_some_and(|row| !row.paused && row.stalled.is_none() && row.resync.is_none()))
     }
 
     /// What the old primary has beyond the target.

@@ -354,7 +354,7 @@ impl Door {
             if applied >= newest {
                 return Ok(Ok(applied));
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || !self.gets_on(open, store).await? {
                 return Ok(Err(newest - applied));
             }
             tokio::time::sleep(GLANCE).await;

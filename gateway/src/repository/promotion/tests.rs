@@ -260,6 +260,14 @@ impl Gateway {
             .unwrap();
     }
 
+    /// A mirror that is not waited for.
+    async fn pause(&self) {
+        let paused = vec![MirrorChange::Paused(true)];
+        let us = StoreName::new("us");
+        let row = self.state.change_mirror(self.open().id, &us, paused).await;
+        row.unwrap();
+    }
+
     async fn promote(&self, store: &str, writer: &str) -> Result<Promoted, String> {
         let ask = ask(store, writer);
         self.door
@@ -306,6 +314,10 @@ fn copy_tree(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy_tree(&entry.path(), &to);
         } else {
+            // A new file, as a store makes it: the old one may have a second name.
+            if to.exists() {
+                std::fs::remove_file(&to).unwrap();
+            }
             std::fs::copy(entry.path(), to).unwrap();
         }
     }

@@ -157,6 +157,7 @@ async fn a_crash_at_any_step_is_carried_through_or_taken_back() {
         let mirrored = gateway.contents().await;
         writer.create("s2", &[take()]);
         gateway.perform("a", writer.requests()).await;
+        gateway.pause().await;
         let all = gateway.contents().await;
         let open = gateway.open();
         let done = cut(polls, gateway.door.promote(&open, ask("us", "b"), &ByHand)).await;
