@@ -26,6 +26,26 @@ def asked(gateway, path):
 
 
 def request(gateway, path):
+    token = (gateway._home / "token").read_text().strip()
+    return urllib.request.Request(f"http://127.0.0.1:{gateway.admin}{path}", headers={"Authorization": f"Bearer {token}"})
+
+
+def repository(gateway):
+    return json.loads(asked(gateway, f"/v1/repositories/{REPOSITORY}"))
+
+
+def kinds(gateway):
+    return sorted(warning["kind"] for warning in repository(gateway)["warnings"])
+
+
+@promise
+def what_happens_behind_the_gateway_is_told_until_it_is_over(bench):
+    gateway, folder = swept(bench, "behind")
+    gateway.start()
+    s3 = gateway.account.boto()
+    for name in ("a", "b"):
+        s3.put_object(Bucket=BUCKET, Key=f"{BASE}/notes/{name}", Body=b"by hand")
+    events = bench.dir / "events"
     where = {"SNAPGATE_ADMIN": f"http://127.0.0.1:{gateway.admin}", "SNAPGATE_TOKEN_FILE": str(gateway._home / "token")}
     with open(events, "wb") as out:
         listener = subprocess.Popen([program(), "events", "--json"], stdout=out, env={**os.environ, **where})
@@ -70,8 +90,9 @@ def an_adoption_is_carried_on_after_a_kill(bench):
     wait_until(lambda: json.loads(asked(gateway, job))["progress"]["done"] > 0, 30, "some of it was read")
     gateway.kill()
     gateway.start()
-    wait_until(lambda: repository(gateway)["lock"]["state"] == "vacant", 120, "the adoption was carried on to its end")
+    wait_until(lambda: json.loads(asked(gateway, "/v1/jobs/1"))["state"] != "running", 120, "the adoption was carried on to its end")
     found = json.loads(asked(gateway, "/v1/jobs/1"))["result"]
+    expect("the lock of an adopted repository", repository(gateway)["lock"]["state"], "vacant")
     expect("objects", found["objects"], OBJECTS)
     expect("it went on from where it stood", 0 < found["resumed_at"] < OBJECTS, True)
     expect("objects in the catalog", repository(gateway)["objects"], OBJECTS)
