@@ -11,10 +11,6 @@ mod config;
 mod digest;
 mod frontend;
 mod keys;
-#[allow(
-    dead_code,
-    reason = "its user, the applier, comes with the next change"
-)]
 mod mirror;
 mod random;
 mod repository;

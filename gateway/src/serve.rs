@@ -18,6 +18,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Lookup, Plan, Source, StatePlan, StorePlan, StoreUrl, embedded, secret};
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
+use crate::mirror::{self, Mirrors};
 use crate::repository::{Door, OpenRepository, incarnation, keeper, nodes, reaper, sweep};
 use crate::state::{AuditEntry, RepositoryIdentity, State, postgres, sqlite};
 use crate::stores::directory::Directory;
@@ -48,6 +49,8 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     )));
     reapers.push(tokio::spawn(nodes::run(Arc::clone(&door))));
     let sweepers = spawn_sweepers(&door, &plan, &stores);
+    let mirrors = start_mirrors(&door, &plan, &stores).await?;
+    let lookout = tokio::spawn(mirror::lookout::run(Arc::clone(&mirrors)));
     let keys = Arc::new(Keys::new(plan.keys.clone()));
     let credentials: Arc<dyn Credentials> = keys.clone();
     let frontend = Frontend::new(
@@ -55,16 +58,23 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
         front_settings(&plan, &state).await?,
         credentials,
     );
-    let admin = Admin::new(Arc::clone(&door), metrics, &plan.admin)?;
+    let admin = Admin::new(
+        Arc::clone(&door),
+        Arc::clone(&mirrors),
+        metrics,
+        &plan.admin,
+    )?;
     admin.resume().await;
     announce(&plan, s3_address, admin_address);
     let serving = tokio::spawn(frontend.serve(s3, stop.clone().cancelled_owned()));
     let administering = tokio::spawn(admin::serve(admin, admin_listener, stop.clone()));
-    until_told_to_stop(lookup, &keys, &state).await?;
+    until_told_to_stop(lookup, &keys, &mirrors, &state).await?;
     tracing::info!("stopping: requests under way have 30 s to finish");
     stop.cancel();
     serving.await??;
     administering.await?;
+    lookout.abort();
+    mirrors.stop_all().await;
     for task in reapers.into_iter().chain(watchers).chain(sweepers) {
         task.abort();
     }
@@ -232,6 +242,61 @@ async fn watch_for_other_gateways(
     tasks
 }
 
+/// Sets the mirrors of every repository to work.
+async fn start_mirrors(
+    door: &Arc<Door>,
+    plan: &Plan,
+    stores: &HashMap<StoreName, Arc<dyn Store>>,
+) -> Result<Arc<Mirrors>, Failure> {
+    let mirrors = Arc::new(Mirrors::default());
+    for open in door.repositories().values() {
+        let Some(plans) = plan.mirrors.get(&open.name) else {
+            continue;
+        };
+        let target = |name: &StoreName| {
+            stores
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| late(plan, name))
+        };
+        mirrors
+            .start(&mirror_source(door, open), plans, target)
+            .await?;
+    }
+    door.await_witness(mirrors.clone());
+    Ok(mirrors)
+}
+
+/// A store that did not answer at start; mirrors wait for it.
+fn late(plan: &Plan, name: &StoreName) -> Arc<dyn Store> {
+    let Some(store) = plan.stores.get(name).cloned() else {
+        return Arc::new(stores::unreachable::Unreachable);
+    };
+    let measured = name.clone();
+    Arc::new(stores::late::Late::new(Box::new(move || {
+        let (store, name) = (store.clone(), measured.clone());
+        Box::pin(async move {
+            let opened = open_store(&store).await?;
+            Ok(Arc::new(Measured::new(name.as_str(), opened)) as Arc<dyn Store>)
+        })
+    })))
+}
+
+/// What a mirror of a repository follows.
+pub fn mirror_source(door: &Door, open: &OpenRepository) -> mirror::Source {
+    mirror::Source {
+        name: open.name.clone(),
+        id: open.id,
+        bucket: open.plan.bucket.clone(),
+        bucket_id: open.bucket_id,
+        prefix: open.plan.prefix(),
+        store_name: open.plan.store.clone(),
+        store: Arc::clone(&open.store),
+        state: Arc::clone(door.state()),
+        layout: door.layout().clone(),
+    }
+}
+
 fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {
     door.repositories()
         .keys()
@@ -303,14 +368,15 @@ fn reloaded() -> AuditEntry {
         action: "reload".into(),
         repository: None,
         epoch: None,
-        detail: serde_json::json!({ "what": "the clusters' keys" }),
+        detail: serde_json::json!({ "what": "the clusters' keys and the mirrors' limits" }),
     }
 }
 
-/// SIGHUP reloads the clusters' keys; a bad file keeps the old ones.
+/// SIGHUP reloads the clusters' keys and the mirrors' limits; a bad file keeps the old ones.
 async fn until_told_to_stop(
     lookup: &Lookup,
     keys: &Keys,
+    mirrors: &Mirrors,
     state: &Arc<dyn State>,
 ) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -325,7 +391,8 @@ async fn until_told_to_stop(
                 Ok(plan) => {
                     state.append_audit(reloaded()).await?;
                     keys.replace(plan.keys);
-                    tracing::info!("reloaded the clusters' keys");
+                    mirrors.reload(&plan.mirrors);
+                    tracing::info!("reloaded the clusters' keys and the mirrors' limits");
                 }
                 Err(e) => tracing::error!(cause = %e, "the new configuration is wrong; the old one stays in force"),
             },

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Secret;
 use crate::config::check::AdminPlan;
+use crate::mirror::Mirrors;
 use crate::repository::Door;
 
 mod adopt;
@@ -28,6 +29,7 @@ mod jobs;
 mod journal;
 mod listener;
 mod lock;
+mod mirrors;
 pub mod problem;
 mod promotion;
 mod repositories;
@@ -39,6 +41,7 @@ use problem::Problem;
 #[derive(Clone)]
 pub struct Admin {
     door: Arc<Door>,
+    mirrors: Arc<Mirrors>,
     metrics: PrometheusHandle,
     jobs: Arc<jobs::Jobs>,
     token: Arc<Secret>,
@@ -60,6 +63,7 @@ impl std::fmt::Debug for Admin {
 impl Admin {
     pub fn new(
         door: Arc<Door>,
+        mirrors: Arc<Mirrors>,
         metrics: PrometheusHandle,
         plan: &AdminPlan,
     ) -> Result<Self, crate::tls::Error> {
@@ -71,6 +75,7 @@ impl Admin {
         let jobs = jobs::Jobs::new(Arc::clone(door.watch()));
         Ok(Self {
             door,
+            mirrors,
             metrics,
             jobs: Arc::new(jobs),
             token: Arc::new(plan.token.clone()),
@@ -110,6 +115,24 @@ impl Admin {
             .route("/v1/events", get(events::stream))
             .route("/v1/repositories/{repo}/promote", post(promotion::promote))
             .route("/v1/repositories/{repo}/drill", post(promotion::drill))
+            .route("/v1/repositories/{repo}/mirrors", get(mirrors::all))
+            .route("/v1/repositories/{repo}/mirrors/{store}", get(mirrors::one))
+            .route(
+                "/v1/repositories/{repo}/mirrors/{store}/pause",
+                post(mirrors::pause),
+            )
+            .route(
+                "/v1/repositories/{repo}/mirrors/{store}/resume",
+                post(mirrors::resume),
+            )
+            .route(
+                "/v1/repositories/{repo}/mirrors/{store}/resync",
+                post(mirrors::resync),
+            )
+            .route(
+                "/v1/repositories/{repo}/mirrors/{store}/verify",
+                post(mirrors::verify),
+            )
             .route("/v1/jobs/{id}", get(jobs::one))
             .route("/v1/audit", get(audit::tail))
             .route("/v1/audit/verify", get(audit::verify))

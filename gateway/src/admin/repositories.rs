@@ -16,7 +16,7 @@ pub async fn all(Shared(admin): Shared<Admin>) -> Result<Json<Value>, Problem> {
     open.sort_by(|a, b| a.name.cmp(&b.name));
     let mut bodies = Vec::with_capacity(open.len());
     for repository in open {
-        bodies.push(body(&admin.door, &repository).await?);
+        bodies.push(body(&admin, &repository).await?);
     }
     Ok(Json(Value::Array(bodies)))
 }
@@ -29,10 +29,11 @@ pub async fn one(
         .door
         .repository(&Repository::new(name.as_str()))
         .ok_or_else(|| Problem::no_repository(&name))?;
-    Ok(Json(body(&admin.door, &open).await?))
+    Ok(Json(body(&admin, &open).await?))
 }
 
-async fn body(door: &Door, open: &OpenRepository) -> Result<Value, Problem> {
+async fn body(admin: &Admin, open: &OpenRepository) -> Result<Value, Problem> {
+    let door = &admin.door;
     let usage = door
         .state()
         .usage(open.id)
@@ -57,7 +58,7 @@ async fn body(door: &Door, open: &OpenRepository) -> Result<Value, Problem> {
         "objects": usage.objects,
         "bytes": usage.bytes,
         "sequence": usage.sequence,
-        "mirrors": [],
+        "mirrors": super::mirrors::bodies(admin, open).await?,
         "warnings": warnings.iter().filter(|row| row.acknowledged_ms.is_none()).map(super::warnings::body).collect::<Vec<_>>(),
     }))
 }

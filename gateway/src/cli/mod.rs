@@ -13,6 +13,7 @@ mod adopt;
 mod client;
 mod config_check;
 mod contents;
+mod mirror;
 mod promotion;
 mod show;
 mod warnings;
@@ -160,6 +161,9 @@ pub enum Command {
         #[arg(long)]
         no_wait: bool,
     },
+    /// The mirrors of a repository
+    #[command(subcommand)]
+    Mirror(mirror::Mirror),
     /// Certificates for development
     #[command(subcommand)]
     Certs(Certs),
@@ -342,6 +346,7 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             let wanted = (&*repository, &*store, snapshot.as_deref());
             promotion::drill(&Client::new(global)?, global.json, wanted, no_wait).await
         }
+        Command::Mirror(command) => mirror::run(&Client::new(global)?, global.json, command).await,
         Command::Certs(Certs::Dev { dir, names }) => {
             made(certs::development(&dir, &names, clock::now()))
         }

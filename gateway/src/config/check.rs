@@ -30,10 +30,6 @@ pub struct Plan {
     pub keys: HashMap<String, (Cluster, Secret)>,
     pub stores: BTreeMap<StoreName, StorePlan>,
     pub repositories: BTreeMap<Repository, RepositoryPlan>,
-    #[allow(
-        dead_code,
-        reason = "its user, the applier, comes with the next change"
-    )]
     pub mirrors: BTreeMap<Repository, MirrorsPlan>,
     pub layout: Layout,
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -19,6 +19,7 @@ use super::gate::Gate;
 use super::guarding::{self, Guarding};
 use super::incarnation::Incarnation;
 use super::plan::RepositoryPlan;
+use super::witness::Witness;
 use super::{Address, Caller, Error, Refusal, unavailable};
 use crate::state::{BucketId, LockRow, Lookup, RepositoryId, State};
 use crate::stores::Store;
@@ -32,6 +33,7 @@ pub struct Door {
     pub(super) watch: Arc<Watch>,
     /// Every store of the configuration that could be opened.
     stores: RwLock<HashMap<StoreName, Arc<dyn Store>>>,
+    witness: OnceLock<Arc<dyn Witness>>,
 }
 
 /// What is open now. Both maps are replaced whole, never changed.
@@ -120,6 +122,7 @@ impl Door {
             watch: Arc::new(Watch::new(Arc::clone(&state))),
             state,
             stores: RwLock::default(),
+            witness: OnceLock::new(),
         }
     }
 
@@ -142,6 +145,22 @@ impl Door {
     }
 
     /// As they are now. A task that runs for long asks again each round: a promotion replaces them.
+    /// From now on roots are acknowledged when the witness has them.
+    pub fn await_witness(&self, witness: Arc<dyn Witness>) {
+        if self.witness.set(witness).is_err() {
+            tracing::error!("a second witness of commits was named; the first one stays");
+        }
+    }
+
+    pub(super) fn witness(&self) -> Option<&Arc<dyn Witness>> {
+        self.witness.get()
+    }
+
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     #[must_use]
     pub fn repositories(&self) -> Arc<HashMap<Repository, Arc<OpenRepository>>> {
         Arc::clone(&self.opened.read().repositories)

@@ -35,6 +35,7 @@ mod remove;
 pub mod sweep;
 mod uploads;
 pub mod verify;
+pub mod witness;
 mod write;
 
 pub use door::{Door, OpenRepository};

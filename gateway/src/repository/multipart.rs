@@ -145,7 +145,11 @@ impl Door {
         let found = self.find(to)?;
         let permit = self.permit(&found, caller, &to.key).await?;
         let known = match self.own_upload(caller, &found, to, upload).await {
-            Err(Error::NoSuchUpload) => return self.completed_before(&found, to, upload).await,
+            Err(Error::NoSuchUpload) => {
+                let written = self.completed_before(&found, to, upload).await?;
+                self.witnessed(&found, &to.key).await?;
+                return Ok(written);
+            }
             other => other?,
         };
         let rows = self
@@ -184,6 +188,7 @@ impl Door {
             .settle_under_intent(caller, &found, &permit, to, prepared, condition)
             .await?;
         found.open.captured.remove(upload);
+        self.witnessed(&found, &to.key).await?;
         Ok(Written {
             etag,
             checksums: whole.checksum.into_iter().collect(),

@@ -106,6 +106,7 @@ impl Door {
         let (etag, modified_ms) = self
             .settle(caller, &found, permit, to, prepared, condition)
             .await?;
+        self.witnessed(&found, &to.key).await?;
         Ok(Written {
             etag,
             checksums: taken.checksums,

@@ -93,6 +93,9 @@ pub struct Stalled {
     pub key: Option<String>,
     pub reason: String,
     pub since_ms: Millis,
+    /// The target is not this gateway's to write any more.
+    #[serde(default)]
+    pub fenced: bool,
 }
 
 /// A reconciliation under way: until it is done nothing of the journal is applied.

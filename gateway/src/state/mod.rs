@@ -20,10 +20,6 @@ use crate::stores::{Identity, StoredPart, UploadId};
 mod chain;
 pub mod digests;
 mod leave;
-#[allow(
-    dead_code,
-    reason = "its user, the applier, comes with the next change"
-)]
 pub mod mirrors;
 mod nodes;
 mod paging;

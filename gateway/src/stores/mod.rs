@@ -16,6 +16,7 @@ use policies::key::ObjectKey;
 use policies::lock::Permit;
 
 pub mod directory;
+pub mod late;
 pub mod metrics;
 pub mod own;
 pub mod s3;

@@ -11,7 +11,7 @@ use super::{Plan, Publish, Store};
 use crate::stores;
 
 /// Larger ones are not ours.
-const LARGEST: u64 = 64 << 10;
+pub const LARGEST: u64 = 64 << 10;
 /// More than this many are not looked at: there is one per hand-over, or per start.
 const MOST: usize = 100_000;
 

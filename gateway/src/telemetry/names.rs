@@ -24,6 +24,21 @@ pub const EVENTS: &str = "snapgate_events_total";
 /// Counter {repository, store}: reads that a mirror served because the store failed.
 pub const FALLBACK_READS: &str = "snapgate_fallback_reads_total";
 
+/// Gauges {repository, store}: how far a mirror is behind.
+pub const MIRROR_LAG_SECONDS: &str = "snapgate_mirror_lag_seconds";
+pub const MIRROR_LAG_OPERATIONS: &str = "snapgate_mirror_lag_operations";
+pub const MIRROR_LAG_BYTES: &str = "snapgate_mirror_lag_bytes";
+pub const MIRROR_LAG_RESTORE_POINTS: &str = "snapgate_mirror_lag_restore_points";
+/// Counter {repository, store}: transfers that failed and were tried again.
+pub const MIRROR_FAILED: &str = "snapgate_mirror_failed_total";
+/// Gauge {repository, store, state = in_sync | lagging | paused | stalled | resync}: 1 for the mirror's state.
+pub const MIRROR_STATE: &str = "snapgate_mirror_state";
+/// Gauge {repository, store, alarm = lag | operations | failures | stalled}: 1 while it is over its threshold.
+pub const MIRROR_ALARM: &str = "snapgate_mirror_alarm";
+
+/// Counter {repository, store, side = source | target}: objects that the scrub mended from the other side.
+pub const MIRROR_MENDED: &str = "snapgate_mirror_mended_total";
+
 /// Says what each metric is, for `/metrics`.
 pub fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
@@ -42,6 +57,27 @@ pub fn describe() {
     );
     describe_gauge!(LOCK_EPOCH, "Highest epoch of the writer lock");
     describe_gauge!(LOCK_HELD, "1 for the holder of the writer lock");
+    describe_gauge!(
+        MIRROR_LAG_SECONDS,
+        Unit::Seconds,
+        "Since the oldest commit that the mirror lacks"
+    );
+    describe_gauge!(
+        MIRROR_LAG_OPERATIONS,
+        "Journal entries that the mirror lacks"
+    );
+    describe_gauge!(MIRROR_LAG_BYTES, Unit::Bytes, "Bytes that the mirror lacks");
+    describe_gauge!(
+        MIRROR_LAG_RESTORE_POINTS,
+        "Restore points that the mirror lacks"
+    );
+    describe_counter!(
+        MIRROR_FAILED,
+        "Transfers to the mirror that failed and were tried again"
+    );
+    describe_gauge!(MIRROR_STATE, "1 for the mirror's state");
+    describe_gauge!(MIRROR_ALARM, "1 while the mirror is over a threshold");
+    describe_counter!(MIRROR_MENDED, "Objects mended from the other side");
     describe_gauge!(ROOT_GENERATION, "Generation of the newest root");
     describe_gauge!(WARNINGS, "Open warnings that nobody has acknowledged");
     describe_counter!(EVENTS, "Live events that were told");

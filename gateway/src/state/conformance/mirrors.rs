@@ -51,6 +51,7 @@ pub async fn a_mirror_is_found_again_as_it_was_left(state: &dyn State) {
         key: Some("k\"é".into()),
         reason: "the bytes are not those of the catalog".into(),
         since_ms: 3,
+        fenced: false,
     };
     let changes = vec![
         MirrorChange::Epoch(Epoch(4)),

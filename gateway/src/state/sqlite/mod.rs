@@ -23,10 +23,6 @@ mod intents;
 mod listing;
 mod lock;
 mod memory;
-#[allow(
-    dead_code,
-    reason = "its user, the applier, comes with the next change"
-)]
 mod mirrors;
 mod nodes;
 mod open;

@@ -1,0 +1,251 @@
+//! Mirrors: how far they are, and orders to them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State as Shared};
+use axum::http::StatusCode;
+use policies::identity::StoreName;
+use policies::mirror_order::Mode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::lock::find;
+use super::{Admin, Problem};
+use crate::mirror::status::Status;
+use crate::mirror::{Mirror, Trouble, verify};
+use crate::repository::OpenRepository;
+use crate::state::AuditEntry;
+use crate::state::mirrors::Phase;
+use crate::telemetry::clock;
+
+pub async fn all(
+    Shared(admin): Shared<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let open = find(&admin, &name)?;
+    bodies(&admin, &open).await.map(Value::Array).map(Json)
+}
+
+/// Of each mirror of a repository.
+pub async fn bodies(admin: &Admin, open: &OpenRepository) -> Result<Vec<Value>, Problem> {
+    let mut bodies = Vec::new();
+    for mirror in admin.mirrors.of(&open.name) {
+        bodies.push(body(&mirror).await?);
+    }
+    Ok(bodies)
+}
+
+pub async fn one(
+    Shared(admin): Shared<Admin>,
+    Path((name, store)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let (_, mirror) = mirror(&admin, &name, &store)?;
+    body(&mirror).await.map(Json)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pause {
+    /// In `barrier` mode: from now on commits are acknowledged without the mirror.
+    degrade: bool,
+}
+
+pub async fn pause(
+    Shared(admin): Shared<Admin>,
+    Path((name, store)): Path<(String, String)>,
+    body: Option<Json<Pause>>,
+) -> Result<Json<Value>, Problem> {
+    let (open, mirror) = mirror(&admin, &name, &store)?;
+    let degrade = body.unwrap_or_default().0.degrade;
+    if mirror.link.plan.read().mode == Mode::Barrier && !degrade {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            format!(
+                "mirror '{store}' of repository '{name}' is in barrier mode: paused, it would hold up every commit; \
+                 to acknowledge commits without it until it is resumed, say --degrade"
+            ),
+        ));
+    }
+    noted(
+        &admin,
+        &open,
+        "mirror_pause",
+        json!({ "store": store, "degrade": degrade }),
+    )
+    .await?;
+    mirror.pause().await.map_err(|e| failed(&e))?;
+    self::body(&mirror).await.map(Json)
+}
+
+pub async fn resume(
+    Shared(admin): Shared<Admin>,
+    Path((name, store)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let (open, mirror) = mirror(&admin, &name, &store)?;
+    noted(&admin, &open, "mirror_resume", json!({ "store": store })).await?;
+    mirror.resume().await.map_err(|e| failed(&e))?;
+    body(&mirror).await.map(Json)
+}
+
+pub async fn resync(
+    Shared(admin): Shared<Admin>,
+    Path((name, store)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let (open, mirror) = mirror(&admin, &name, &store)?;
+    noted(&admin, &open, "mirror_resync", json!({ "store": store })).await?;
+    let ordered = mirror.resync("an operator asked for it", false).await;
+    ordered.map_err(|e| failed(&e))?;
+    body(&mirror).await.map(Json)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Verify {
+    deep: bool,
+}
+
+pub async fn verify(
+    Shared(admin): Shared<Admin>,
+    Path((name, store)): Path<(String, String)>,
+    Query(query): Query<Verify>,
+    body: Option<Json<Verify>>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let (open, mirror) = mirror(&admin, &name, &store)?;
+    let deep = query.deep || body.unwrap_or_default().0.deep;
+    let job = admin.jobs.begin("mirror_verify", open.name.clone());
+    let told = Arc::clone(&job);
+    tokio::spawn(async move {
+        let report = mirror
+            .verify(deep, &|done, total| told.progress(done, total))
+            .await;
+        let end = report.map(|report| report_body(&mirror, &report));
+        told.end(end.map_err(|e| e.to_string()));
+    });
+    Ok((StatusCode::ACCEPTED, Json(job.body())))
+}
+
+fn report_body(mirror: &Mirror, report: &verify::Report) -> Value {
+    let problems = report.problems.iter();
+    json!({
+        "ok": report.problems.is_empty(),
+        "store": mirror.link.target_name.as_str(),
+        "generation": report.generation,
+        "blobs": report.objects,
+        "bytes": report.bytes,
+        "applied_seq": report.applied,
+        "problems": problems.map(|p| json!({ "key": p.key.as_str(), "kind": p.kind.as_str() })).collect::<Vec<_>>(),
+        "unknown": report.unknown.iter().map(policies::key::ObjectKey::as_str).collect::<Vec<_>>(),
+    })
+}
+
+fn mirror(
+    admin: &Admin,
+    name: &str,
+    store: &str,
+) -> Result<(Arc<OpenRepository>, Arc<Mirror>), Problem> {
+    let open = find(admin, name)?;
+    let found = admin.mirrors.get(&open.name, &StoreName::new(store));
+    let mirror = found.ok_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("repository '{name}' has no mirror in a store '{store}'"),
+        )
+    })?;
+    Ok((open, mirror))
+}
+
+fn failed(trouble: &Trouble) -> Problem {
+    Problem::failed(trouble)
+}
+
+async fn noted(
+    admin: &Admin,
+    open: &OpenRepository,
+    action: &str,
+    detail: Value,
+) -> Result<(), Problem> {
+    let entry = AuditEntry {
+        at_ms: clock::now_ms(),
+        principal: "operator".into(),
+        action: action.into(),
+        repository: Some(open.name.clone()),
+        epoch: Some(open.gate.row().lock.epoch()),
+        detail,
+    };
+    let appended = admin.door.state().append_audit(entry).await;
+    appended.map_err(|e| Problem::failed(&e))
+}
+
+async fn body(mirror: &Mirror) -> Result<Value, Problem> {
+    let status = mirror.status().await.map_err(|e| failed(&e))?;
+    let status = status.ok_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "the mirror is not configured any more",
+        )
+    })?;
+    Ok(status_body(&status))
+}
+
+fn status_body(status: &Status) -> Value {
+    let row = &status.row;
+    let stalled = row
+        .stalled
+        .as_ref()
+        .map(|stalled| json!({ "key": stalled.key, "reason": stalled.reason }));
+    let resync = row.resync.as_ref().map(|resync| {
+        let phase = match resync.phase {
+            Phase::Copy { .. } => "copy",
+            Phase::Follow { .. } => "follow",
+            Phase::Root { .. } => "root",
+            Phase::Remove { .. } => "remove",
+        };
+        json!({
+            "reason": resync.reason,
+            "since": clock::rfc3339(resync.since_ms),
+            "phase": phase,
+            "done": resync.done,
+            "total": resync.total,
+        })
+    });
+    let newest = status.newest.as_ref().map(|point| {
+        json!({
+            "generation": point.generation,
+            "committed_at": clock::rfc3339(point.committed_ms),
+            "snapshots": point.snapshots,
+        })
+    });
+    let mut body = json!({
+        "store": row.store.as_str(),
+        "mode": status.mode.as_str(),
+        "state": status.state.as_str(),
+        "applied_seq": row.applied,
+        "source_seq": status.source_seq,
+        "lag": {
+            "restore_points": status.lag.restore_points,
+            "seconds": status.lag.seconds,
+            "operations": status.lag.operations,
+            "bytes": status.lag.bytes,
+        },
+        "failed": row.failed,
+        "newest_restore_point": newest,
+        "epoch": row.epoch.0,
+        "transferred": { "objects": row.transferred, "bytes": row.bytes },
+        "seconds_to_catch_up": status.seconds_to_catch_up,
+    });
+    let optional = [
+        ("stalled_on", stalled),
+        ("resync", resync),
+        (
+            "trouble",
+            status.trouble.as_ref().map(|trouble| json!(trouble)),
+        ),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            body[name] = value;
+        }
+    }
+    body
+}

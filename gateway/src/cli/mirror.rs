@@ -1,0 +1,235 @@
+//! `mirror status`, `mirror pause`, `mirror resume`, `mirror resync`, `mirror verify`.
+
+use clap::Subcommand;
+use comfy_table::Table;
+use serde_json::{Value, json};
+
+use super::client::{Client, Failure, segment};
+use super::contents::wait;
+use super::show::{table, text};
+
+#[derive(Debug, Subcommand)]
+pub enum Mirror {
+    /// Each mirror: state, lag, newest restore point
+    Status { repository: Option<String> },
+    /// Stop a mirror until it is resumed; what it needs is kept meanwhile
+    Pause {
+        repository: String,
+        store: String,
+        /// A mirror in barrier mode: acknowledge commits without it from now on
+        #[arg(long)]
+        degrade: bool,
+    },
+    /// Go on after a pause
+    Resume { repository: String, store: String },
+    /// Compare source and target from listings and make them equal
+    Resync { repository: String, store: String },
+    /// Compare names and sizes, with --deep the bytes
+    Verify {
+        repository: String,
+        store: String,
+        #[arg(long)]
+        deep: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+pub async fn run(client: &Client, as_json: bool, command: Mirror) -> Result<(), Failure> {
+    match command {
+        Mirror::Status { repository } => status(client, as_json, repository.as_deref()).await,
+        Mirror::Pause {
+            repository,
+            store,
+            degrade,
+        } => {
+            order(
+                client,
+                as_json,
+                &repository,
+                &store,
+                "pause",
+                json!({ "degrade": degrade }),
+            )
+            .await
+        }
+        Mirror::Resume { repository, store } => {
+            order(client, as_json, &repository, &store, "resume", Value::Null).await
+        }
+        Mirror::Resync { repository, store } => {
+            order(client, as_json, &repository, &store, "resync", Value::Null).await
+        }
+        Mirror::Verify {
+            repository,
+            store,
+            deep,
+            no_wait,
+        } => verify(client, as_json, (&repository, &store), deep, no_wait).await,
+    }
+}
+
+async fn status(client: &Client, as_json: bool, repository: Option<&str>) -> Result<(), Failure> {
+    let names: Vec<String> = match repository {
+        Some(name) => vec![name.to_owned()],
+        None => {
+            let all = client.get("/v1/repositories").await?;
+            let all = all.as_array().cloned().unwrap_or_default();
+            all.iter().map(|r| text(&r["name"])).collect()
+        }
+    };
+    let mut found = Vec::new();
+    for name in names {
+        let path = format!("/v1/repositories/{}/mirrors", segment(&name));
+        found.push((name, client.get(&path).await?));
+    }
+    if as_json {
+        match (repository, &found[..]) {
+            (Some(_), [(_, mirrors)]) => println!("{mirrors:#}"),
+            (_, _) => {
+                let all: serde_json::Map<String, Value> = found.into_iter().collect();
+                println!("{:#}", Value::Object(all));
+            }
+        }
+        return Ok(());
+    }
+    println!("{}", mirrors_table(&found));
+    for (name, mirrors) in &found {
+        for mirror in mirrors.as_array().map_or(&[][..], Vec::as_slice) {
+            for why in why(mirror) {
+                println!("{name} -> {}: {why}", text(&mirror["store"]));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a person should know beyond the numbers.
+fn why(mirror: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(stalled) = mirror["stalled_on"].as_object() {
+        let key = stalled["key"].as_str().unwrap_or("the target");
+        lines.push(format!("stalled on {key}: {}", text(&stalled["reason"])));
+    }
+    if let Some(resync) = mirror["resync"].as_object() {
+        lines.push(format!(
+            "reconciling ({}): {} {} of {}",
+            text(&resync["reason"]),
+            text(&resync["phase"]),
+            text(&resync["done"]),
+            text(&resync["total"])
+        ));
+    }
+    if let Some(trouble) = mirror["trouble"].as_str() {
+        lines.push(format!("last failure: {trouble}"));
+    }
+    lines
+}
+
+pub fn mirrors_table(found: &[(String, Value)]) -> Table {
+    let mut table = table(&[
+        "REPOSITORY",
+        "MIRROR",
+        "MODE",
+        "STATE",
+        "NEWEST RESTORE POINT",
+        "BEHIND",
+        "SECONDS",
+        "OPERATIONS",
+        "BYTES",
+        "CATCHES UP IN",
+        "FAILED",
+    ]);
+    for (name, mirrors) in found {
+        for mirror in mirrors.as_array().map_or(&[][..], Vec::as_slice) {
+            let newest = &mirror["newest_restore_point"];
+            let lag = &mirror["lag"];
+            let seconds = mirror["seconds_to_catch_up"].as_u64();
+            table.add_row([
+                name.clone(),
+                text(&mirror["store"]),
+                text(&mirror["mode"]),
+                text(&mirror["state"]),
+                if newest.is_null() {
+                    String::new()
+                } else {
+                    format!(
+                        "{} ({})",
+                        text(&newest["generation"]),
+                        text(&newest["committed_at"])
+                    )
+                },
+                text(&lag["restore_points"]),
+                text(&lag["seconds"]),
+                text(&lag["operations"]),
+                text(&lag["bytes"]),
+                seconds.map_or_else(String::new, |s| format!("{s} s")),
+                text(&mirror["failed"]),
+            ]);
+        }
+    }
+    table
+}
+
+async fn order(
+    client: &Client,
+    as_json: bool,
+    repository: &str,
+    store: &str,
+    verb: &str,
+    body: Value,
+) -> Result<(), Failure> {
+    let answer = client.post(&path(repository, store, verb), &body).await?;
+    if as_json {
+        println!("{answer:#}");
+    } else {
+        println!("{repository} -> {store}: {}", text(&answer["state"]));
+    }
+    Ok(())
+}
+
+/// Exit 1 with the list of what is wrong.
+async fn verify(
+    client: &Client,
+    as_json: bool,
+    (repository, store): (&str, &str),
+    deep: bool,
+    no_wait: bool,
+) -> Result<(), Failure> {
+    let job = client
+        .post(&path(repository, store, "verify"), &json!({ "deep": deep }))
+        .await?;
+    if no_wait {
+        println!("{job:#}");
+        return Ok(());
+    }
+    let result = wait(client, &text(&job["id"])).await?;
+    if as_json {
+        println!("{result:#}");
+    } else {
+        println!(
+            "root {}, {} objects, {} bytes, as of sequence {}",
+            text(&result["generation"]),
+            text(&result["blobs"]),
+            text(&result["bytes"]),
+            text(&result["applied_seq"])
+        );
+        for problem in result["problems"].as_array().map_or(&[][..], Vec::as_slice) {
+            println!("{}: {}", text(&problem["kind"]), text(&problem["key"]));
+        }
+    }
+    if result["ok"].as_bool() == Some(true) {
+        return Ok(());
+    }
+    Err(Failure::Refused(format!(
+        "mirror '{store}' of repository '{repository}' is not what it should be; the scrub mends it, `snapgate mirror resync {repository} {store}` does it now"
+    )))
+}
+
+fn path(repository: &str, store: &str, verb: &str) -> String {
+    format!(
+        "/v1/repositories/{}/mirrors/{}/{verb}",
+        segment(repository),
+        segment(store)
+    )
+}

@@ -1,0 +1,392 @@
+//! Applies the journal: asks the planner, does what it says, records what the target confirmed.
+//!
+//! Order of a round: read the row (paused? stalled? to be reconciled?), stand on the target by its anchor, read
+//! entries, cut a step, do it stage by stage, record the position. Facts about the target live in memory only; after
+//! a crash they are found out anew, and the same step is done again: everything in it may be repeated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use policies::identity::Epoch;
+use policies::key::ObjectKey;
+use policies::mirror_order::{self, Entry, Facts, Known, Next, Pointer, Put, Step};
+use tokio::time::Instant;
+
+use super::control::Control;
+use super::transfer::Landed;
+use super::work::{Backoff, Work, keep_later, known, passes};
+use super::{Link, Trouble};
+use crate::state::mirrors::{MirrorChange, MirrorRow, Resync, Stalled};
+use crate::telemetry::clock;
+
+/// Entries that are read for one step. Part of what is durable: a step that a crash cut short must be found again
+/// or be longer, so this number may grow from one version to the next, and never shrink.
+pub const WINDOW: usize = 8192;
+/// Entries behind the step whose objects may be copied before their turn.
+const AHEAD: usize = 2048;
+/// How often the journal is looked at when nothing is to be done. One read of an indexed row.
+const IDLE: Duration = Duration::from_millis(100);
+const FENCE_CHECK: Duration = Duration::from_secs(5);
+/// Failures in a row after which what is wrong is said in the mirror's state.
+const PATIENCE: u32 = 4;
+const BATCH: usize = 500;
+
+#[derive(Debug)]
+pub struct Applier {
+    pub link: Arc<Link>,
+    pub control: Arc<Control>,
+    pub epoch: Epoch,
+    pub facts: Facts,
+    pub work: Work,
+    /// The round of orders that this work belongs to.
+    pub round: u64,
+    fence_checked: Instant,
+}
+
+/// Runs until it is stopped.
+pub async fn run(link: Arc<Link>, control: Arc<Control>) {
+    let mut backoff = Backoff::default();
+    while !control.stopped() {
+        let round = control.round();
+        match one_run(&link, &control).await {
+            Ok(()) | Err(Trouble::Interrupted) => backoff = Backoff::default(),
+            Err(trouble) => {
+                report(&link, &control, &trouble, backoff.tries()).await;
+                control.wait(round, backoff.next()).await;
+            }
+        }
+    }
+}
+
+/// From a look at the row until something is in the way.
+async fn one_run(link: &Arc<Link>, control: &Arc<Control>) -> Result<(), Trouble> {
+    let round = control.round();
+    let Some(row) = row(link).await? else {
+        control.wait(round, FENCE_CHECK).await;
+        return Ok(());
+    };
+    if row.paused {
+        control.wait(round, FENCE_CHECK).await;
+        return Ok(());
+    }
+    let epoch = link.take_epoch(&row).await?;
+    if epoch != row.epoch {
+        change(link, vec![MirrorChange::Epoch(epoch)]).await?;
+        tracing::info!(repository = %link.source.name, store = %link.target_name, %epoch, "mirroring");
+    }
+    let mut applier = Applier {
+        link: Arc::clone(link),
+        control: Arc::clone(control),
+        epoch,
+        facts: link.look().await?,
+        work: Work::new(Arc::clone(link), epoch, Arc::clone(&control.counts)),
+        round,
+        fence_checked: Instant::now(),
+    };
+    control.reached();
+    let ended = applier.until_something_else().await;
+    applier.work.end().await;
+    ended
+}
+
+pub async fn row(link: &Link) -> Result<Option<MirrorRow>, Trouble> {
+    Ok(link
+        .source
+        .state
+        .mirror(link.source.id, &link.target_name)
+        .await?)
+}
+
+pub async fn change(link: &Link, changes: Vec<MirrorChange>) -> Result<Option<MirrorRow>, Trouble> {
+    let (id, store) = (link.source.id, &link.target_name);
+    Ok(link.source.state.change_mirror(id, store, changes).await?)
+}
+
+/// What is in the way, for the log and for the mirror's state.
+async fn report(link: &Link, control: &Control, trouble: &Trouble, tries: u32) {
+    control.trouble(trouble.to_string());
+    let fenced = matches!(trouble, Trouble::Fenced(_));
+    if passes(trouble) && tries < PATIENCE {
+        tracing::debug!(repository = %link.source.name, store = %link.target_name, cause = %trouble, "the mirror tries again");
+        return;
+    }
+    if tries == 0 || tries == PATIENCE || tries.is_multiple_of(20) {
+        tracing::warn!(repository = %link.source.name, store = %link.target_name, cause = %trouble, tries, "the mirror does not get on");
+    }
+    if passes(trouble) {
+        return;
+    }
+    let stalled = Stalled {
+        key: control.working_on(),
+        reason: trouble.to_string(),
+        since_ms: clock::now_ms(),
+        fenced,
+    };
+    let recorded = async {
+        let known = row(link).await?.and_then(|row| row.stalled);
+        if known.is_some_and(|known| known.reason == stalled.reason && known.key == stalled.key) {
+            return Ok(());
+        }
+        change(link, vec![MirrorChange::Stalled(Some(stalled))])
+            .await
+            .map(drop)
+    };
+    if let Err(e) = recorded.await {
+        tracing::warn!(cause = %e, "why a mirror stalls could not be recorded");
+    }
+}
+
+impl Applier {
+    pub fn check_orders(&self) -> Result<(), Trouble> {
+        if self.control.round() == self.round && !self.control.stopped() {
+            Ok(())
+        } else {
+            Err(Trouble::Interrupted)
+        }
+    }
+
+    /// Works until there are other orders, or for good. What fails is tried again with all that is known.
+    async fn until_something_else(&mut self) -> Result<(), Trouble> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.once(&mut backoff).await {
+                Ok(()) => {}
+                Err(ended @ (Trouble::Interrupted | Trouble::Fenced(_))) => return Err(ended),
+                Err(trouble) => {
+                    self.control.counts.fail();
+                    report(&self.link, &self.control, &trouble, backoff.tries()).await;
+                    self.control.wait(self.round, backoff.next()).await;
+                    let seen = self.link.look().await;
+                    if let Ok(seen) = seen {
+                        (self.facts.root, self.facts.pointer) = (seen.root, seen.pointer);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn once(&mut self, backoff: &mut Backoff) -> Result<(), Trouble> {
+        self.resync().await?;
+        self.follow(backoff).await
+    }
+
+    /// Applies entries as they come, until a reconciliation is recorded.
+    async fn follow(&mut self, backoff: &mut Backoff) -> Result<(), Trouble> {
+        loop {
+            self.check_orders()?;
+            let Some(row) = row(&self.link).await? else {
+                return Err(Trouble::Interrupted);
+            };
+            if row.resync.is_some() {
+                return Ok(());
+            }
+            let entries = self.link.source.entries(row.applied, WINDOW).await?;
+            match Step::cut(row.applied, &entries) {
+                Err(gap) => return self.begin_resync(&gap.to_string()).await,
+                Ok(None) if self.behind_a_lost_journal(&row).await? => {
+                    return self
+                        .begin_resync("the journal ends before what was committed")
+                        .await;
+                }
+                Ok(None) => self.idle(&row).await?,
+                Ok(Some(step)) => {
+                    self.apply(&step, &entries).await?;
+                    self.record(&row, step.upto()).await?;
+                    *backoff = Backoff::default();
+                }
+            }
+        }
+    }
+
+    /// No entry is left, yet the newest sequence is another one.
+    async fn behind_a_lost_journal(&self, row: &MirrorRow) -> Result<bool, Trouble> {
+        let source = &self.link.source;
+        let usage = source.state.usage(source.id).await?;
+        if usage.sequence == row.applied {
+            return Ok(false);
+        }
+        // Something was committed between the two looks.
+        let again = source.entries(row.applied, 1).await?;
+        Ok(again.is_empty())
+    }
+
+    async fn begin_resync(&self, reason: &str) -> Result<(), Trouble> {
+        tracing::error!(repository = %self.link.source.name, store = %self.link.target_name, reason, "the mirror must be reconciled");
+        let resync = Resync::begin(reason, clock::now_ms());
+        change(&self.link, vec![MirrorChange::BeginResync(resync)]).await?;
+        Ok(())
+    }
+
+    async fn idle(&mut self, row: &MirrorRow) -> Result<(), Trouble> {
+        if row.stalled.is_some() {
+            change(&self.link, vec![MirrorChange::Stalled(None)]).await?;
+        }
+        self.control.well();
+        if self.fence_checked.elapsed() >= FENCE_CHECK {
+            self.check_fence().await?;
+        }
+        self.control.wait(self.round, IDLE).await;
+        Ok(())
+    }
+
+    pub async fn check_fence(&mut self) -> Result<(), Trouble> {
+        self.check_orders()?;
+        self.link.check_fence(self.epoch).await?;
+        self.fence_checked = Instant::now();
+        Ok(())
+    }
+
+    async fn record(&mut self, row: &MirrorRow, upto: u64) -> Result<(), Trouble> {
+        let mut changes = vec![MirrorChange::Applied(upto)];
+        changes.extend(self.control.counted());
+        if row.stalled.is_some() {
+            changes.push(MirrorChange::Stalled(None));
+        }
+        change(&self.link, changes).await?;
+        keep_later(&mut self.facts.keys, upto);
+        self.control.rooted(upto);
+        self.control.well();
+        Ok(())
+    }
+
+    /// Does a whole step.
+    pub async fn apply(&mut self, step: &Step, entries: &[Entry]) -> Result<(), Trouble> {
+        let behind = entries.partition_point(|entry| entry.sequence <= step.upto());
+        loop {
+            self.check_orders()?;
+            match step.next(&self.facts) {
+                Next::Copy(puts) => self.copy(step, puts, &entries[behind..]).await?,
+                Next::Replace(puts) => self.replace(puts).await?,
+                Next::Root { put, generation } => self.root(&put, generation).await?,
+                Next::Point { key, generation } => self.point(&key, generation).await?,
+                Next::Remove(keys) => self.remove(keys).await?,
+                Next::Applied(_) => return Ok(()),
+                Next::Stuck { key, why } => {
+                    self.control.works_on(Some(&key));
+                    return Err(Trouble::Stuck { key, why });
+                }
+            }
+        }
+    }
+
+    /// All of the puts, and while there is room, some of later entries.
+    async fn copy(&mut self, step: &Step, puts: Vec<Put>, later: &[Entry]) -> Result<(), Trouble> {
+        let mut waiting = puts.iter().filter(|put| !self.work.is_under_way(&put.key));
+        let mut queue: std::collections::VecDeque<Put> = waiting.by_ref().cloned().collect();
+        let mut ahead: Option<std::collections::VecDeque<Put>> = None;
+        let mut left = puts.len();
+        let mut failed: Option<Trouble> = None;
+        while left > 0 {
+            self.check_orders()?;
+            // What fails for a moment fails for all of them; what is wrong with one object is its own matter.
+            let goes_on = failed.as_ref().is_none_or(|trouble| !passes(trouble));
+            while goes_on && self.work.has_room() {
+                let next = queue.pop_front().or_else(|| {
+                    let more = ahead.get_or_insert_with(|| {
+                        mirror_order::ahead(step, later, &self.facts, AHEAD).into()
+                    });
+                    more.pop_front()
+                });
+                let Some(put) = next else { break };
+                self.work.start(put);
+            }
+            let ended = tokio::select! {
+                ended = self.work.finished() => ended,
+                () = self.control.told(self.round) => return Err(Trouble::Interrupted),
+            };
+            let Some((put, landed)) = ended else {
+                break;
+            };
+            let due = put.sequence <= step.upto();
+            match landed {
+                Ok(landed) => {
+                    if due || landed != Landed::Other {
+                        self.facts.keys.insert(put.key.clone(), known(&put, landed));
+                    }
+                    left -= usize::from(due);
+                }
+                // Its turn comes, and with it the trouble.
+                Err(_) if !due => {}
+                Err(trouble) => {
+                    left -= 1;
+                    if failed.is_none() {
+                        self.control.works_on(Some(&put.key));
+                    }
+                    failed.get_or_insert(trouble);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn replace(&mut self, puts: Vec<Put>) -> Result<(), Trouble> {
+        for put in puts {
+            self.replace_one(&put).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn replace_one(&mut self, put: &Put) -> Result<(), Trouble> {
+        self.check_fence().await?;
+        self.control.works_on(Some(&put.key));
+        let from = self.link.source.find(&put.key, put.sequence).await?;
+        let permit = self.link.permit(self.epoch);
+        let landed = self.link.replace(&permit, &from).await?;
+        if landed == Landed::Written {
+            self.control.counts.copied(from.object.size);
+        }
+        self.facts.keys.insert(put.key.clone(), known(put, landed));
+        Ok(())
+    }
+
+    pub async fn root(&mut self, put: &Put, generation: u64) -> Result<(), Trouble> {
+        self.control.works_on(Some(&put.key));
+        self.check_fence().await?;
+        let from = self.link.source.find(&put.key, put.sequence).await?;
+        let permit = self.link.permit(self.epoch);
+        let landed = self.link.create_fenced(&permit, &from).await?;
+        self.facts.keys.insert(put.key.clone(), known(put, landed));
+        match landed {
+            Landed::Written | Landed::Same => {
+                self.facts.root = self.facts.root.max(Some(generation));
+                self.control.rooted(put.sequence);
+                tracing::info!(repository = %self.link.source.name, store = %self.link.target_name, generation, "the mirror has the root");
+            }
+            Landed::Other => {}
+        }
+        Ok(())
+    }
+
+    pub async fn point(&mut self, key: &ObjectKey, generation: u64) -> Result<(), Trouble> {
+        self.control.works_on(Some(key));
+        self.check_fence().await?;
+        let permit = self.link.permit(self.epoch);
+        let bytes = generation.to_be_bytes().to_vec();
+        self.link.overwrite(&permit, key, bytes).await?;
+        self.facts.pointer = Pointer::Names(generation);
+        Ok(())
+    }
+
+    pub async fn remove(&mut self, keys: Vec<ObjectKey>) -> Result<(), Trouble> {
+        // A copy that ran ahead must not land after its removal.
+        while keys.iter().any(|key| self.work.is_under_way(key)) {
+            if let Some((put, Ok(landed))) = self.work.finished().await {
+                self.facts.keys.insert(put.key.clone(), known(&put, landed));
+            }
+        }
+        for batch in keys.chunks(BATCH) {
+            self.check_fence().await?;
+            let permit = self.link.permit(self.epoch);
+            let removed = self.link.target.delete(&permit, batch).await;
+            for (key, removed) in batch.iter().zip(removed) {
+                self.control.works_on(Some(key));
+                removed.map_err(Trouble::target)?;
+                self.facts.keys.insert(key.clone(), Known::Absent);
+                if self.link.source.class(key) == Some(policies::key::Class::Pointer) {
+                    self.facts.pointer = Pointer::Absent;
+                }
+            }
+        }
+        Ok(())
+    }
+}

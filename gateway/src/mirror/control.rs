@@ -1,0 +1,341 @@
+//! Orders to an applier, and what it tells about itself.
+//!
+//! Orders are durable rows; the applier is only told that there is something new to read (`round`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use policies::identity::{Handover, Repository, StoreName};
+use policies::key::ObjectKey;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::pace::Pace;
+use super::plan::{MirrorsPlan, TargetPlan};
+use super::throttle::Throttle;
+use super::work::Counts;
+use super::{Link, Source, Trouble, applier, scrub};
+use crate::state::mirrors::{MirrorChange, MirrorRow, NewMirror, Resync};
+use crate::stores::Store;
+use crate::telemetry::clock;
+
+#[derive(Debug, Default)]
+pub struct Control {
+    round: watch::Sender<u64>,
+    stop: AtomicBool,
+    pub counts: Arc<Counts>,
+    told: Mutex<Told>,
+    /// Sequence of the newest root that the target is known to have.
+    rooted: watch::Sender<u64>,
+    recorded: [AtomicU64; 3],
+    pub pace: Pace,
+}
+
+/// What the applier says about itself.
+#[derive(Debug, Default, Clone)]
+struct Told {
+    working_on: Option<String>,
+    trouble: Option<String>,
+    reached: bool,
+}
+
+impl Control {
+    pub fn round(&self) -> u64 {
+        *self.round.borrow()
+    }
+
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// There is something new to read in the row.
+    pub fn tell(&self) {
+        self.round.send_modify(|round| *round += 1);
+    }
+
+    /// Returns when something new was told since `round`.
+    pub async fn told(&self, round: u64) {
+        let mut rounds = self.round.subscribe();
+        // The sender is ours: it does not go away.
+        if rounds.wait_for(|now| *now != round).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// A pause that an order ends.
+    pub async fn wait(&self, round: u64, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.told(round) => {}
+        }
+    }
+
+    pub fn works_on(&self, key: Option<&ObjectKey>) {
+        self.told.lock().working_on = key.map(ToString::to_string);
+    }
+
+    pub fn working_on(&self) -> Option<String> {
+        self.told.lock().working_on.clone()
+    }
+
+    pub fn trouble(&self, what: String) {
+        self.told.lock().trouble = Some(what);
+    }
+
+    pub fn last_trouble(&self) -> Option<String> {
+        self.told.lock().trouble.clone()
+    }
+
+    /// The target answers.
+    pub fn reached(&self) {
+        self.told.lock().reached = true;
+    }
+
+    pub fn well(&self) {
+        let mut told = self.told.lock();
+        told.working_on = None;
+        told.trouble = None;
+    }
+
+    pub fn rooted(&self, sequence: u64) {
+        self.rooted.send_if_modified(|known| {
+            let newer = sequence > *known;
+            *known = (*known).max(sequence);
+            newer
+        });
+    }
+
+    /// What was counted since it was last recorded.
+    pub fn counted(&self) -> Option<MirrorChange> {
+        let now = [
+            &self.counts.transferred,
+            &self.counts.bytes,
+            &self.counts.failed,
+        ];
+        let mut new = [0; 3];
+        for ((now, recorded), new) in now.iter().zip(&self.recorded).zip(&mut new) {
+            let now = now.load(Ordering::Relaxed);
+            *new = now - recorded.swap(now, Ordering::Relaxed);
+        }
+        let [transferred, bytes, failed] = new;
+        (new != [0; 3]).then_some(MirrorChange::Counted {
+            transferred,
+            bytes,
+            failed,
+        })
+    }
+}
+
+/// One mirror at work.
+#[derive(Debug)]
+pub struct Mirror {
+    pub link: Arc<Link>,
+    pub control: Arc<Control>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    scrub: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Mirror {
+    /// Finds or makes the mirror's row and sets its applier to work.
+    pub async fn start(
+        source: Source,
+        target: Arc<dyn Store>,
+        plan: TargetPlan,
+        journal_limit: u64,
+    ) -> Result<Arc<Self>, Trouble> {
+        let new = NewMirror {
+            repository: source.id,
+            store: plan.store.clone(),
+            mode: plan.mode,
+            handover: Handover::new(crate::random::text(22)),
+            now_ms: clock::now_ms(),
+        };
+        let mode = plan.mode;
+        let row = source.state.open_mirror(new).await?;
+        let link = Arc::new(Link {
+            throttle: Throttle::new(plan.bandwidth),
+            target_name: plan.store.clone(),
+            plan: RwLock::new(plan),
+            source,
+            target,
+            journal_limit,
+            interrupted: false.into(),
+        });
+        if row.mode != mode {
+            applier::change(&link, vec![MirrorChange::Mode(mode)]).await?;
+        }
+        let control = Arc::new(Control::default());
+        if row.resync.is_none() {
+            control.rooted(row.applied);
+        }
+        let task = tokio::spawn(applier::run(Arc::clone(&link), Arc::clone(&control)));
+        let mirror = Arc::new(Self {
+            link,
+            control,
+            task: Mutex::new(Some(task)),
+            scrub: Mutex::new(None),
+        });
+        Ok(mirror)
+    }
+
+    /// Returns when nothing of it acts on the target any more.
+    pub async fn stop(&self) {
+        self.control.stop.store(true, Ordering::Release);
+        self.control.tell();
+        if let Some(scrub) = self.scrub.lock().take() {
+            scrub.abort();
+        }
+        let task = self.task.lock().take();
+        if let Some(task) = task
+            && let Err(e) = task.await
+        {
+            tracing::error!(cause = %e, "a mirror's applier had ended before");
+        }
+    }
+
+    /// Ends it where it is, as a crash would.
+    #[cfg(test)]
+    pub async fn kill(&self) {
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            task.abort();
+            drop(task.await);
+        }
+    }
+
+    pub async fn row(&self) -> Result<Option<MirrorRow>, Trouble> {
+        applier::row(&self.link).await
+    }
+
+    pub async fn pause(&self) -> Result<(), Trouble> {
+        self.order(MirrorChange::Paused(true)).await
+    }
+
+    pub async fn resume(&self) -> Result<(), Trouble> {
+        self.order(MirrorChange::Paused(false)).await
+    }
+
+    /// Compares source and target from listings and makes them equal.
+    pub async fn resync(&self, reason: &str, aside: bool) -> Result<(), Trouble> {
+        let mut resync = Resync::begin(reason, clock::now_ms());
+        resync.aside = aside;
+        self.order(MirrorChange::BeginResync(resync)).await
+    }
+
+    async fn order(&self, change: MirrorChange) -> Result<(), Trouble> {
+        applier::change(&self.link, vec![change]).await?;
+        self.control.tell();
+        Ok(())
+    }
+
+    /// Returns true when the target has everything up to this sequence, false at the deadline.
+    pub async fn has(&self, sequence: u64, patience: Duration) -> bool {
+        let mut rooted = self.control.rooted.subscribe();
+        let reached = rooted.wait_for(|known| *known >= sequence);
+        matches!(tokio::time::timeout(patience, reached).await, Ok(Ok(_)))
+    }
+}
+
+type Key = (Repository, StoreName);
+
+/// All mirrors of this process.
+#[derive(Debug, Default)]
+pub struct Mirrors {
+    running: RwLock<HashMap<Key, Arc<Mirror>>>,
+}
+
+impl Mirrors {
+    /// Sets the mirrors of a repository to work. `target` opens a store by its name.
+    pub async fn start(
+        &self,
+        source: &Source,
+        plan: &MirrorsPlan,
+        target: impl Fn(&StoreName) -> Arc<dyn Store>,
+    ) -> Result<(), Trouble> {
+        let names: Vec<StoreName> = plan.targets.iter().map(|t| t.store.clone()).collect();
+        source.state.keep_mirrors(source.id, &names).await?;
+        for wanted in &plan.targets {
+            let store = target(&wanted.store);
+            let started =
+                Mirror::start(source.clone(), store, wanted.clone(), plan.journal_limit).await?;
+            let scrub = tokio::spawn(scrub::run(Arc::clone(&started)));
+            *started.scrub.lock() = Some(scrub);
+            self.add(started);
+        }
+        Ok(())
+    }
+
+    pub fn add(&self, mirror: Arc<Mirror>) {
+        let link = &mirror.link;
+        let key = (link.source.name.clone(), link.target_name.clone());
+        self.running.write().insert(key, mirror);
+    }
+
+    /// Returns when no applier of the repository acts any more.
+    pub async fn stop(&self, repository: &Repository) {
+        let gone: Vec<Arc<Mirror>> = {
+            let mut running = self.running.write();
+            let keys: Vec<Key> = running
+                .keys()
+                .filter(|(name, _)| name == repository)
+                .cloned()
+                .collect();
+            keys.iter().filter_map(|key| running.remove(key)).collect()
+        };
+        for mirror in gone {
+            mirror.stop().await;
+        }
+    }
+
+    pub async fn stop_all(&self) {
+        let names: Vec<Repository> = {
+            let running = self.running.read();
+            running.keys().map(|(name, _)| name.clone()).collect()
+        };
+        for name in names {
+            self.stop(&name).await;
+        }
+    }
+
+    #[must_use]
+    pub fn get(&self, repository: &Repository, store: &StoreName) -> Option<Arc<Mirror>> {
+        let key = (repository.clone(), store.clone());
+        self.running.read().get(&key).cloned()
+    }
+
+    /// In no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Mirror>> {
+        self.running.read().values().cloned().collect()
+    }
+
+    /// In the order of the stores' names.
+    #[must_use]
+    pub fn of(&self, repository: &Repository) -> Vec<Arc<Mirror>> {
+        let running = self.running.read();
+        let mut found: Vec<_> = running
+            .iter()
+            .filter(|((name, _), _)| name == repository)
+            .map(|(_, mirror)| Arc::clone(mirror))
+            .collect();
+        found.sort_by(|a, b| a.link.target_name.cmp(&b.link.target_name));
+        found
+    }
+
+    /// Takes over what of a new configuration needs no restart.
+    pub fn reload(&self, plans: &std::collections::BTreeMap<Repository, MirrorsPlan>) {
+        for ((repository, store), mirror) in &*self.running.read() {
+            let targets = plans.get(repository).map_or(&[][..], |plan| &plan.targets);
+            if let Some(target) = targets.iter().find(|target| target.store == *store) {
+                mirror.link.throttle.set(target.bandwidth);
+                let mut plan = mirror.link.plan.write();
+                plan.bandwidth = target.bandwidth;
+                plan.scrub = target.scrub;
+                plan.alarms = target.alarms;
+            }
+        }
+    }
+}

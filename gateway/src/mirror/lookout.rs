@@ -1,0 +1,179 @@
+//! Looks at all mirrors every few seconds: metrics, alarms, pace; and keeps the journals within their bounds.
+//!
+//! An alarm is said once when it begins and once when it ends; in between it stands in a metric. It decides nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use policies::identity::{Repository, StoreName};
+use tokio::time::Instant;
+
+use super::status::{State, Status};
+use super::{Mirror, Mirrors, Trouble};
+use crate::telemetry::{clock, names};
+
+const INTERVAL: Duration = Duration::from_secs(2);
+/// How often the journals are looked at.
+const BOUND: Duration = Duration::from_secs(20);
+/// Failures are counted over this time.
+const FAILURES: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Alarm {
+    Lag,
+    Operations,
+    Failures,
+    Stalled,
+}
+
+impl Alarm {
+    const ALL: [Self; 4] = [Self::Lag, Self::Operations, Self::Failures, Self::Stalled];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Lag => "lag",
+            Self::Operations => "operations",
+            Self::Failures => "failures",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
+/// What was seen of one mirror before.
+#[derive(Debug)]
+struct Seen {
+    on: [bool; Alarm::ALL.len()],
+    since: Instant,
+    failed: u64,
+    transferred: u64,
+    too_many_fail: bool,
+}
+
+/// Runs until the process ends.
+pub async fn run(mirrors: Arc<Mirrors>) {
+    let mut seen: HashMap<(Repository, StoreName), Seen> = HashMap::new();
+    let mut bounded: Option<Instant> = None;
+    loop {
+        let bound = bounded.is_none_or(|last| last.elapsed() >= BOUND);
+        if bound {
+            bounded = Some(Instant::now());
+        }
+        for mirror in mirrors.all() {
+            if bound && let Err(e) = bound_journal(&mirror).await {
+                tracing::warn!(repository = %mirror.link.source.name, cause = %e, "the journal could not be cut");
+            }
+            look(&mirror, &mut seen).await;
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+async fn bound_journal(mirror: &Mirror) -> Result<(), Trouble> {
+    let (source, limit) = (&mirror.link.source, mirror.link.journal_limit);
+    while source
+        .state
+        .bound_journal(source.id, limit, clock::now_ms())
+        .await?
+    {}
+    Ok(())
+}
+
+async fn look(mirror: &Mirror, seen: &mut HashMap<(Repository, StoreName), Seen>) {
+    let link = &mirror.link;
+    match mirror.status().await {
+        Ok(Some(status)) => {
+            let bytes = mirror.control.counts.bytes.load(Ordering::Relaxed);
+            mirror.control.pace.sample(bytes, status.row.applied);
+            gauges(mirror, &status);
+            let key = (link.source.name.clone(), link.target_name.clone());
+            let before = seen.entry(key).or_insert_with(|| Seen {
+                on: [false; Alarm::ALL.len()],
+                since: Instant::now(),
+                failed: status.row.failed,
+                transferred: status.row.transferred,
+                too_many_fail: false,
+            });
+            alarms(mirror, &status, before);
+        }
+        Ok(None) => {}
+        Err(e) => {
+            tracing::warn!(repository = %link.source.name, store = %link.target_name, cause = %e, "how far the mirror is could not be read");
+        }
+    }
+}
+
+fn labels(mirror: &Mirror) -> [(&'static str, String); 2] {
+    [
+        ("repository", mirror.link.source.name.to_string()),
+        ("store", mirror.link.target_name.to_string()),
+    ]
+}
+
+fn gauges(mirror: &Mirror, status: &Status) {
+    let labels = labels(mirror);
+    let lag = &status.lag;
+    for (name, value) in [
+        (names::MIRROR_LAG_SECONDS, lag.seconds),
+        (names::MIRROR_LAG_OPERATIONS, lag.operations),
+        (names::MIRROR_LAG_BYTES, lag.bytes),
+        (names::MIRROR_LAG_RESTORE_POINTS, lag.restore_points),
+    ] {
+        metrics::gauge!(name, &labels).set(as_f64(value));
+    }
+    metrics::counter!(names::MIRROR_FAILED, &labels).absolute(status.row.failed);
+    for state in State::ALL {
+        let [repository, store] = labels.clone();
+        let labels = [repository, store, ("state", state.as_str().to_owned())];
+        let on = f64::from(u8::from(status.state == state));
+        metrics::gauge!(names::MIRROR_STATE, &labels).set(on);
+    }
+}
+
+fn alarms(mirror: &Mirror, status: &Status, before: &mut Seen) {
+    let limits = mirror.link.plan.read().alarms;
+    if before.since.elapsed() >= FAILURES {
+        let failed = status.row.failed.saturating_sub(before.failed);
+        let all = failed + status.row.transferred.saturating_sub(before.transferred);
+        before.too_many_fail =
+            failed > 0 && as_f64(failed) * 100.0 >= as_f64(all) * limits.failed_percent;
+        before.since = Instant::now();
+        before.failed = status.row.failed;
+        before.transferred = status.row.transferred;
+    }
+    for (alarm, was) in Alarm::ALL.into_iter().zip(&mut before.on) {
+        let on = match alarm {
+            Alarm::Lag => status.lag.seconds >= limits.lag.as_secs().max(1),
+            Alarm::Operations => status.lag.operations >= limits.operations,
+            Alarm::Failures => before.too_many_fail,
+            Alarm::Stalled => status.state == State::Stalled,
+        };
+        let [repository, store] = labels(mirror);
+        let labels = [repository, store, ("alarm", alarm.as_str().to_owned())];
+        metrics::gauge!(names::MIRROR_ALARM, &labels).set(f64::from(u8::from(on)));
+        if on != std::mem::replace(was, on) {
+            say(mirror, status, alarm, on);
+        }
+    }
+}
+
+fn say(mirror: &Mirror, status: &Status, alarm: Alarm, on: bool) {
+    let (repository, store) = (&mirror.link.source.name, &mirror.link.target_name);
+    let (state, lag) = (status.state.as_str(), &status.lag);
+    let stalled = status.row.stalled.as_ref();
+    let (key, reason) = stalled.map_or((None, None), |s| (s.key.as_deref(), Some(&*s.reason)));
+    if on {
+        tracing::warn!(%repository, %store, alarm = alarm.as_str(), state, seconds = lag.seconds, operations = lag.operations, bytes = lag.bytes, restore_points = lag.restore_points, key, reason, trouble = status.trouble.as_deref(), "a mirror needs a look");
+    } else {
+        tracing::info!(%repository, %store, alarm = alarm.as_str(), state, "a mirror is well again");
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float by its format"
+)]
+fn as_f64(value: u64) -> f64 {
+    value as f64
+}

@@ -1,0 +1,478 @@
+//! Makes a target equal to its source from listings: a new mirror, a journal that was lost or cut, an order.
+//!
+//! Order: (1) what the catalog shows and the target lacks is copied, in the order of keys; (2) what changed
+//! meanwhile is followed until little is left; (3) the newest root as of then, the pointer; (4) what the catalog does
+//! not show is removed. Where it is, is durable. The target restores throughout: until (3) its older root and all
+//! that it needs stay, from (3) on the new one is complete. For an object that the root of (3) needs was visible
+//! from the beginning of (1) to that root, so (1) met it, or it was committed since, so (2) did.
+//!
+//! One exception: in repositories that use data names again (written before 6.7) a name may have to change its
+//! content while the target's older root still needs the old one; that root does not restore until (3).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use policies::format::root::Root;
+use policies::key::{Class, ObjectKey, RESERVED, Writing};
+use policies::mirror_order::{Change, Entry, Known, Pointer, Put, Stuck};
+
+use super::Trouble;
+use super::applier::{Applier, WINDOW, change, row};
+use super::transfer::Landed;
+use crate::state::mirrors::{MirrorChange, MirrorRow, Phase, Resync};
+use crate::state::{self, ListQuery, Object};
+use crate::stores::{Stat, own};
+use crate::telemetry::clock;
+
+const PAGE: usize = 1000;
+/// Fewer entries than this are copied on the way to the root.
+const LITTLE: usize = WINDOW / 8;
+/// Sequences of what is not journalled, and so not mirrored, begin here.
+const UNJOURNALLED: u64 = 1 << 62;
+const LARGEST_ROOT: usize = 256 << 20;
+
+impl Applier {
+    /// Brings a recorded reconciliation to its end, if there is one.
+    pub async fn resync(&mut self) -> Result<(), Trouble> {
+        loop {
+            self.check_orders()?;
+            let Some(row) = row(&self.link).await? else {
+                return Err(Trouble::Interrupted);
+            };
+            let Some(resync) = row.resync.clone() else {
+                return Ok(());
+            };
+            let next = match resync.phase.clone() {
+                Phase::Copy { after } => self.copy_page(&row, resync, after).await?,
+                Phase::Follow { position } => self.follow_page(resync, position).await?,
+                Phase::Root { upto } => self.newest_root(resync, upto).await?,
+                Phase::Remove { upto, after } => self.remove_page(resync, upto, after).await?,
+            };
+            let mut changes = vec![next];
+            changes.extend(self.control.counted());
+            if row.stalled.is_some() {
+                changes.push(MirrorChange::Stalled(None));
+            }
+            change(&self.link, changes).await?;
+            self.facts.keys.clear();
+        }
+    }
+
+    async fn copy_page(
+        &mut self,
+        row: &MirrorRow,
+        mut resync: Resync,
+        after: Option<String>,
+    ) -> Result<MirrorChange, Trouble> {
+        let source = self.link.source.clone();
+        if after.is_none() {
+            tracing::info!(repository = %source.name, store = %self.link.target_name, reason = %resync.reason, "reconciling the mirror");
+            resync.total = source.state.usage(source.id).await?.objects;
+            if !resync.aside {
+                self.same_repository().await?;
+            }
+        }
+        let (objects, more) = self.catalog("", after.as_deref()).await?;
+        let Some(last) = objects.last().map(|object| object.key.clone()) else {
+            resync.phase = Phase::Follow {
+                position: row.applied,
+            };
+            return Ok(MirrorChange::Resync(resync));
+        };
+        let there = self.target_between(&objects, after.as_deref()).await?;
+        let missing = objects.iter().filter_map(|object| {
+            let class = source.class(&object.key)?;
+            let (root, pointer) = (matches!(class, Class::Root(_)), class == Class::Pointer);
+            if root || pointer || object.sequence >= UNJOURNALLED {
+                return None;
+            }
+            let same_size = there
+                .get(&object.key)
+                .is_some_and(|stat| stat.size == object.size);
+            (class.writing() != Writing::Once || !same_size).then(|| Put {
+                sequence: object.sequence,
+                key: object.key.clone(),
+                class,
+            })
+        });
+        self.copy_all(missing.collect()).await?;
+        resync.done += objects.len() as u64;
+        resync.total = resync.total.max(resync.done);
+        resync.phase = if more {
+            Phase::Copy {
+                after: Some(last.as_str().to_owned()),
+            }
+        } else {
+            Phase::Follow {
+                position: row.applied,
+            }
+        };
+        Ok(MirrorChange::Resync(resync))
+    }
+
+    async fn follow_page(
+        &mut self,
+        mut resync: Resync,
+        position: u64,
+    ) -> Result<MirrorChange, Trouble> {
+        let entries = self.link.source.entries(position, WINDOW).await?;
+        if entries
+            .iter()
+            .zip(position + 1..)
+            .any(|(entry, n)| entry.sequence != n)
+        {
+            let mut anew = Resync::begin("the journal was cut", clock::now_ms());
+            anew.aside = resync.aside;
+            return Ok(MirrorChange::BeginResync(anew));
+        }
+        let upto = entries.last().map_or(position, |entry| entry.sequence);
+        let little = entries.len() < LITTLE;
+        self.copy_all(last_puts(entries)).await?;
+        resync.phase = if little {
+            Phase::Root { upto }
+        } else {
+            Phase::Follow { position: upto }
+        };
+        Ok(MirrorChange::Resync(resync))
+    }
+
+    async fn newest_root(
+        &mut self,
+        mut resync: Resync,
+        upto: u64,
+    ) -> Result<MirrorChange, Trouble> {
+        let mut roots = self.source_roots().await?;
+        // A newer one came: the one as of `upto` may be gone, or not the newest any more.
+        if roots.values().any(|object| object.sequence > upto) {
+            resync.phase = Phase::Follow { position: upto };
+            return Ok(MirrorChange::Resync(resync));
+        }
+        let newest = roots.pop_last();
+        self.settle_target_roots(&resync, newest.as_ref()).await?;
+        if let Some((generation, object)) = newest {
+            let put = put_of(&object, Class::Root(generation));
+            self.root(&put, generation).await?;
+            if self.facts.keys.get(&put.key) == Some(&Known::Other) {
+                let (key, why) = (put.key, Stuck::OtherRoot);
+                return Err(Trouble::Stuck { key, why });
+            }
+            let older = roots
+                .iter()
+                .map(|(generation, object)| put_of(object, Class::Root(*generation)));
+            self.copy_all(older.collect()).await?;
+            let pointer = self.link.source.key("index.latest");
+            let bucket = self.link.source.bucket_id;
+            let shown = self
+                .link
+                .source
+                .state
+                .object(bucket, &pointer)
+                .await?
+                .object;
+            if shown.is_some() && self.facts.pointer != Pointer::Names(generation) {
+                self.point(&pointer, generation).await?;
+            }
+        }
+        resync.phase = Phase::Remove { upto, after: None };
+        Ok(MirrorChange::Resync(resync))
+    }
+
+    /// Roots on the target that the source does not have: kept aside if that was ordered, else they stop it.
+    async fn settle_target_roots(
+        &mut self,
+        resync: &Resync,
+        newest: Option<&(u64, Object)>,
+    ) -> Result<(), Trouble> {
+        let there = self.link.roots().await?;
+        let mut foreign = Vec::new();
+        for (generation, key) in there.into_iter().rev() {
+            let known = match newest {
+                None => false,
+                Some((ours, object)) if *ours == generation => {
+                    let found = self.link.source.find(&object.key, object.sequence).await?;
+                    self.link.compare(&found).await? == Landed::Same
+                }
+                Some((ours, _)) => generation < *ours,
+            };
+            if known {
+                break;
+            }
+            foreign.push((generation, key));
+        }
+        for (generation, key) in foreign {
+            if !resync.aside {
+                self.control.works_on(Some(&key));
+                let why = Stuck::AheadOfSource { newest: generation };
+                return Err(Trouble::Stuck { key, why });
+            }
+            self.check_fence().await?;
+            let aside = format!(
+                "{RESERVED}kept/{}/divergent-{:020}-index-{generation}",
+                self.link.source.name, self.epoch.0
+            );
+            let aside = own::key(&aside).map_err(Trouble::target)?;
+            let permit = self.link.permit(self.epoch);
+            let moved = self.link.target.set_aside(&permit, &key, &aside).await;
+            moved.map_err(Trouble::target)?;
+            tracing::warn!(repository = %self.link.source.name, store = %self.link.target_name, root = %key, kept = %aside, "a root that the source does not know was kept aside");
+            self.remove(vec![key]).await?;
+        }
+        self.facts.root = self.link.look().await?.root;
+        Ok(())
+    }
+
+    async fn remove_page(
+        &mut self,
+        mut resync: Resync,
+        upto: u64,
+        after: Option<String>,
+    ) -> Result<MirrorChange, Trouble> {
+        let source = self.link.source.clone();
+        let listed = self.link.target.list("", after.as_deref(), PAGE).await;
+        let listed = listed.map_err(Trouble::target)?;
+        let mut gone = Vec::new();
+        for name in listed.iter().map(|listed| &listed.name) {
+            let Some(class) = source.class(name) else {
+                continue;
+            };
+            // What no cluster makes may be somebody's own: it is left alone.
+            if class.writing() == Writing::Free || class == Class::Unknown {
+                continue;
+            }
+            if source
+                .state
+                .object(source.bucket_id, name)
+                .await?
+                .object
+                .is_some()
+            {
+                continue;
+            }
+            // Removed since: the journal says when it may go.
+            let hidden = source.state.tombstone(source.id, name).await?;
+            if !hidden
+                .iter()
+                .any(|t| t.removed > upto && t.removed < UNJOURNALLED)
+            {
+                gone.push(name.clone());
+            }
+        }
+        self.remove(gone).await?;
+        match listed.last() {
+            Some(last) if listed.len() == PAGE => {
+                resync.phase = Phase::Remove {
+                    upto,
+                    after: Some(last.name.as_str().to_owned()),
+                };
+                Ok(MirrorChange::Resync(resync))
+            }
+            Some(_) | None => {
+                tracing::info!(repository = %source.name, store = %self.link.target_name, upto, "the mirror is reconciled");
+                self.control.rooted(upto);
+                Ok(MirrorChange::Resynced {
+                    since_ms: resync.since_ms,
+                    upto,
+                })
+            }
+        }
+    }
+
+    /// Copies each; what is not the content of its moment any more is seen to by a later entry. Those that announce a
+    /// snapshot come last.
+    async fn copy_all(&mut self, puts: Vec<Put>) -> Result<(), Trouble> {
+        let (announcing, others): (Vec<Put>, Vec<Put>) = puts
+            .into_iter()
+            .partition(|put| matches!(put.class, Class::SnapshotInfo(_) | Class::LegacySnapshot));
+        for group in [others, announcing] {
+            let mut replacements = Vec::new();
+            let mut queue: VecDeque<Put> = group.into();
+            loop {
+                self.check_orders()?;
+                while self.work.has_room()
+                    && let Some(put) = queue.pop_front()
+                {
+                    self.work.start(put);
+                }
+                let ended = tokio::select! {
+                    ended = self.work.finished() => ended,
+                    () = self.control.told(self.round) => return Err(Trouble::Interrupted),
+                };
+                let Some((put, landed)) = ended else { break };
+                match landed {
+                    Ok(Landed::Written | Landed::Same) => {}
+                    Ok(Landed::Other) => replacements.push(put),
+                    Err(Trouble::Superseded | Trouble::Gone) => {}
+                    Err(trouble) => {
+                        self.control.works_on(Some(&put.key));
+                        return Err(trouble);
+                    }
+                }
+            }
+            replacements.sort_unstable_by_key(|put| put.sequence);
+            for put in replacements {
+                match self.replace_one(&put).await {
+                    Ok(_) | Err(Trouble::Superseded | Trouble::Gone) => {}
+                    Err(trouble) => return Err(trouble),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A target that nobody mirrored onto before may hold another repository: that is never overwritten.
+    async fn same_repository(&self) -> Result<(), Trouble> {
+        let Some((generation, key)) = self.link.roots().await?.pop() else {
+            return Ok(());
+        };
+        let there = read_root(&*self.link.target, generation, &key).await;
+        let there = there.map_err(Trouble::target)?;
+        let ours = match self.source_roots().await?.pop_last() {
+            None => None,
+            Some((generation, object)) => {
+                let read = read_root(&*self.link.source.store, generation, &object.key).await;
+                read.map_err(Trouble::source)?
+            }
+        };
+        let same = match (&there, &ours) {
+            (Some(there), Some(ours)) => {
+                let shared = |uuid: &str| ours.snapshots.iter().any(|s| &*s.uuid == uuid);
+                (there.uuid.is_some() && there.uuid == ours.uuid)
+                    || there.snapshots.is_empty()
+                    || there.snapshots.iter().any(|s| shared(&s.uuid))
+            }
+            (Some(_) | None, _) => false,
+        };
+        if same {
+            return Ok(());
+        }
+        Err(Trouble::Fenced(format!(
+            "the target holds another repository ('{key}' shares no snapshot with the source); empty it first"
+        )))
+    }
+
+    async fn source_roots(&self) -> Result<BTreeMap<u64, Object>, Trouble> {
+        let mut roots = BTreeMap::new();
+        let prefix = format!("{}index-", self.link.source.prefix);
+        let mut after: Option<String> = None;
+        loop {
+            let (objects, more) = self.catalog(&prefix, after.as_deref()).await?;
+            after = objects.last().map(|object| object.key.as_str().to_owned());
+            for object in objects {
+                if let Some(Class::Root(generation)) = self.link.source.class(&object.key) {
+                    roots.insert(generation, object);
+                }
+            }
+            if !more {
+                return Ok(roots);
+            }
+        }
+    }
+
+    async fn catalog(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<(Vec<Object>, bool), Trouble> {
+        let source = &self.link.source;
+        let query = ListQuery {
+            bucket: source.bucket_id,
+            repositories: [source.id].into(),
+            prefix: prefix.to_owned(),
+            delimiter: None,
+            after: after.map(str::to_owned),
+            limit: PAGE,
+        };
+        let listing = source.state.list(&query).await?;
+        let objects = listing.entries.into_iter().filter_map(|entry| match entry {
+            state::Entry::Object(object) => Some(object),
+            state::Entry::Prefix(_) => None,
+        });
+        Ok((objects.collect(), listing.truncated))
+    }
+
+    /// What the target has of these objects.
+    async fn target_between(
+        &self,
+        objects: &[Object],
+        after: Option<&str>,
+    ) -> Result<HashMap<ObjectKey, Stat>, Trouble> {
+        let mut there = HashMap::new();
+        let Some(last) = objects.last() else {
+            return Ok(there);
+        };
+        let prefix = &self.link.source.prefix;
+        let below = objects
+            .iter()
+            .all(|o| o.key.as_str().starts_with(prefix.as_str()));
+        let prefix = if below { prefix.as_str() } else { "" };
+        let mut after = after.map(str::to_owned);
+        loop {
+            let listed = self.link.target.list(prefix, after.as_deref(), PAGE).await;
+            let listed = listed.map_err(Trouble::target)?;
+            after = listed.last().map(|listed| listed.name.as_str().to_owned());
+            let full = listed.len() == PAGE;
+            let passed = after
+                .as_deref()
+                .is_none_or(|name| name >= last.key.as_str());
+            there.extend(
+                listed
+                    .into_iter()
+                    .filter(|listed| {
+                        objects
+                            .binary_search_by(|object| object.key.cmp(&listed.name))
+                            .is_ok()
+                    })
+                    .map(|listed| (listed.name, listed.stat)),
+            );
+            if !full || passed {
+                return Ok(there);
+            }
+        }
+    }
+}
+
+/// The last put of each key that was not removed after it; roots and the pointer have their own turn.
+fn last_puts(entries: Vec<Entry>) -> Vec<Put> {
+    let mut last: HashMap<ObjectKey, Entry> = HashMap::new();
+    for entry in entries {
+        last.insert(entry.key.clone(), entry);
+    }
+    let mut puts: Vec<Put> = last
+        .into_values()
+        .filter(|entry| entry.change == Change::Put)
+        .filter(|entry| entry.class != Class::Pointer && !matches!(entry.class, Class::Root(_)))
+        .map(|entry| Put {
+            sequence: entry.sequence,
+            key: entry.key,
+            class: entry.class,
+        })
+        .collect();
+    puts.sort_unstable_by_key(|put| put.sequence);
+    puts
+}
+
+fn put_of(object: &Object, class: Class) -> Put {
+    Put {
+        sequence: object.sequence,
+        key: object.key.clone(),
+        class,
+    }
+}
+
+async fn read_root(
+    store: &dyn crate::stores::Store,
+    generation: u64,
+    key: &ObjectKey,
+) -> crate::stores::Result<Option<Root>> {
+    use futures::TryStreamExt;
+    let Some(mut content) = store.read(key, None, None).await? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    while let Some(chunk) = content.bytes.try_next().await? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > LARGEST_ROOT {
+            return Ok(None);
+        }
+    }
+    Ok(Root::parse(generation, &bytes).ok())
+}

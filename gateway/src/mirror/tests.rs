@@ -1,0 +1,202 @@
+//! A gateway with a cluster in miniature, and a mirror that is looked at after each of its changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use policies::format::build::Request;
+use policies::identity::StoreName;
+use policies::key::ObjectKey;
+
+use super::plan::{DEFAULT_JOURNAL_LIMIT, TargetPlan};
+use super::status::State;
+use super::{Mirror, Source};
+use crate::repository::miniature::{BASE, World};
+use memory::Memory;
+use restores::{Objects, broken, newest};
+
+mod campaign;
+mod follows;
+mod memory;
+mod restores;
+
+/// What was found at the target's instants.
+#[derive(Debug, Default)]
+struct Seen {
+    instants: u64,
+    newest: Option<u64>,
+    /// Every content that was ever written under a name.
+    written: BTreeMap<ObjectKey, Vec<Vec<u8>>>,
+    wrong: Vec<String>,
+}
+
+impl Seen {
+    fn look(&mut self, objects: &Objects) {
+        self.instants += 1;
+        if let Some(broken) = broken(objects) {
+            self.wrong
+                .push(format!("instant {}: {broken}", self.instants));
+        }
+        let newest = newest(objects);
+        if newest < self.newest {
+            self.wrong.push(format!(
+                "instant {}: the newest root went from {:?} to {newest:?}",
+                self.instants, self.newest
+            ));
+        }
+        self.newest = newest;
+        for (key, bytes) in objects.range(ObjectKey::parse(BASE).unwrap()..) {
+            let known = self.written.get(key);
+            if !known.is_some_and(|all| all.iter().any(|one| one[..] == bytes[..])) {
+                self.wrong.push(format!(
+                    "instant {}: '{key}' has bytes that nobody wrote",
+                    self.instants
+                ));
+            }
+        }
+    }
+}
+
+/// A world, its mirror, and what was seen of it.
+struct Mirrored {
+    world: World,
+    target: Memory,
+    seen: Arc<Mutex<Seen>>,
+    mirror: Arc<Mirror>,
+}
+
+impl Mirrored {
+    async fn new() -> Self {
+        Self::seeded(World::new().await, 1).await
+    }
+
+    async fn seeded(world: World, seed: u64) -> Self {
+        let target = Memory::new(seed);
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let looking = Arc::clone(&seen);
+        target.look(Box::new(move |objects| looking.lock().look(objects)));
+        let mirror = start(&world, &target).await;
+        Self {
+            world,
+            target,
+            seen,
+            mirror,
+        }
+    }
+
+    /// The applier dies where it is, and another takes over.
+    async fn kill(&mut self) {
+        self.mirror.kill().await;
+        self.mirror = start(&self.world, &self.target).await;
+    }
+
+    async fn send(&mut self, request: Request) {
+        if let Request::Put { key, bytes, .. } = &request {
+            let mut seen = self.seen.lock();
+            seen.written
+                .entry(key.clone())
+                .or_default()
+                .push(bytes.clone());
+        }
+        self.world.send(request).await.unwrap();
+    }
+
+    async fn send_all(&mut self) {
+        for request in self.world.cluster.requests() {
+            self.send(request).await;
+        }
+    }
+
+    async fn snapshot(&mut self, name: &str) {
+        self.world.take(name);
+        self.send_all().await;
+    }
+
+    async fn delete_snapshot(&mut self, name: &str) {
+        self.world.cluster.delete(&[name], false);
+        self.send_all().await;
+    }
+
+    async fn state(&self) -> State {
+        self.mirror.status().await.unwrap().unwrap().state
+    }
+
+    async fn until(&self, state: State) {
+        for _ in 0..3000 {
+            if self.state().await == state {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not {state:?}: {:?}", self.mirror.status().await);
+    }
+
+    /// What the catalog shows, with its bytes in the store.
+    fn source_objects(&self) -> BTreeMap<String, Vec<u8>> {
+        let root = self.world.path("");
+        let mut found = BTreeMap::new();
+        let mut folders = vec![root.join(BASE)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
+                    found.insert(name.to_owned(), std::fs::read(&path).unwrap());
+                }
+            }
+        }
+        found
+    }
+
+    /// Target = what the source's catalog shows, byte by byte; and nothing was wrong on the way.
+    async fn equal(&self) {
+        let wrong = self.seen.lock().wrong.clone();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        let stored = self.source_objects();
+        let there = self.target.objects();
+        let shown = crate::state::ListQuery {
+            bucket: self.world.open.bucket_id,
+            repositories: [self.world.open.id].into(),
+            prefix: String::new(),
+            delimiter: None,
+            after: None,
+            limit: 100_000,
+        };
+        let listing = self.world.door.state().list(&shown).await.unwrap();
+        let mut names = Vec::new();
+        for entry in listing.entries {
+            let crate::state::Entry::Object(object) = entry else {
+                panic!("{entry:?}");
+            };
+            let bytes = there
+                .get(&object.key)
+                .unwrap_or_else(|| panic!("'{}' is missing", object.key));
+            assert_eq!(
+                &stored[object.key.as_str()][..],
+                &bytes[..],
+                "{}",
+                object.key
+            );
+            names.push(object.key);
+        }
+        let extra: Vec<_> = there
+            .keys()
+            .filter(|key| key.as_str().starts_with(BASE) && !names.contains(key))
+            .collect();
+        assert!(extra.is_empty(), "{extra:?}");
+    }
+}
+
+fn source(world: &World) -> Source {
+    crate::serve::mirror_source(&world.door, &world.open)
+}
+
+async fn start(world: &World, target: &Memory) -> Arc<Mirror> {
+    let plan = TargetPlan::onto(StoreName::new("far"));
+    let target = Arc::new(target.clone());
+    let started = Mirror::start(source(world), target, plan, DEFAULT_JOURNAL_LIMIT).await;
+    started.unwrap()
+}

@@ -1,0 +1,622 @@
+//! The world of the model: a journal that grows, targets, appliers, and a network that keeps requests.
+//!
+//! What to do is decided by the production planner. The applier's steps are played one by one, each atomic only
+//! where the real thing is: one request to the target. A request whose answer was lost may be delivered later; one
+//! that was answered may be delivered again. Requests of a dead process reach the target before the next one
+//! starts or never, except plain creations, which may come at any time.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+
+use policies::key::{Class, ObjectKey};
+use policies::mirror_order::{Change, Entry, Facts, Known, Next, Pointer, Put, Step};
+
+use crate::mutant::{Mutant, naive};
+
+/// One entry of the source's journal, by the position of its key in the scenario's names.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    Put(usize),
+    Delete(usize),
+}
+
+#[derive(Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub names: &'static [&'static str],
+    pub journal: &'static [Op],
+    /// Of each root by its generation: what it needs, as (name, sequence of the content).
+    pub closures: &'static [&'static [(usize, u64)]],
+    pub targets: usize,
+    pub crashes: u8,
+    pub lost_answers: u8,
+    pub duplicates: u8,
+    pub promotions: u8,
+    /// The bytes of this entry rotted at the source.
+    pub poison: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Action {
+    /// The source commits its next entry.
+    Commit,
+    /// The applier of a target asks what is next, and sends the requests.
+    Plan(usize),
+    /// The target does what a request says, and the applier reads the answer.
+    Deliver(usize, usize),
+    /// As `Deliver`, but the answer is lost.
+    DeliverUnheard(usize, usize),
+    /// As `Deliver`, but the network keeps a copy of the request.
+    DeliverTwice(usize, usize),
+    /// The applier gives up waiting; the request is still on its way.
+    GiveUp(usize, usize),
+    Crash(usize),
+    Restart(usize),
+    /// The target becomes the primary of another gateway, which commits a root of its own.
+    Promote(usize),
+}
+
+/// Contents are named by the sequence of their entry; a pointer's by 1 + the generation it names.
+type ContentId = u64;
+/// The root that a promoted target's new writer commits.
+const FOREIGN: ContentId = 1000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Request {
+    Create {
+        name: usize,
+        content: ContentId,
+    },
+    /// A create or a replacement that its sender can abort for good.
+    Fenced {
+        name: usize,
+        content: ContentId,
+        replaces: bool,
+    },
+    Remove {
+        name: usize,
+    },
+}
+
+#[derive(Clone, Hash)]
+struct Sent {
+    request: Request,
+    /// The applier waits for the answer.
+    awaited: bool,
+}
+
+#[derive(Clone, Hash)]
+struct Target {
+    /// By name; 0 = absent.
+    objects: Vec<ContentId>,
+    network: Vec<Sent>,
+    applied: u64,
+    applier: Applier,
+    promoted: bool,
+    /// The newest root that was ever there.
+    highest: Option<u64>,
+    /// A step was recorded in the action before this state.
+    recorded: bool,
+}
+
+#[derive(Clone, Hash)]
+enum Applier {
+    Down,
+    Fenced,
+    Up { known: Vec<Option<Belief>> },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Belief {
+    Content(u64),
+    Other,
+    Absent,
+}
+
+#[derive(Clone)]
+pub struct World {
+    rules: &'static Scenario,
+    mutant: Option<Mutant>,
+    committed: usize,
+    targets: Vec<Target>,
+    left: [u8; 4],
+}
+
+const CRASHES: usize = 0;
+const LOST: usize = 1;
+const TWICE: usize = 2;
+const PROMOTIONS: usize = 3;
+
+impl Hash for World {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (self.committed, self.left).hash(hasher);
+        self.targets.hash(hasher);
+    }
+}
+
+impl World {
+    pub fn new(rules: &'static Scenario, mutant: Option<Mutant>) -> Self {
+        let target = Target {
+            objects: vec![0; rules.names.len()],
+            network: Vec::new(),
+            applied: 0,
+            applier: Applier::Up {
+                known: vec![None; rules.names.len()],
+            },
+            promoted: false,
+            highest: None,
+            recorded: false,
+        };
+        Self {
+            rules,
+            mutant,
+            committed: 0,
+            targets: vec![target; rules.targets],
+            left: [
+                rules.crashes,
+                rules.lost_answers,
+                rules.duplicates,
+                rules.promotions,
+            ],
+        }
+    }
+
+    pub fn all_applied(&self) -> bool {
+        let all = self.rules.journal.len() as u64;
+        self.targets.iter().all(|target| target.applied == all)
+    }
+
+    pub fn highest_applied(&self) -> u64 {
+        self.targets
+            .iter()
+            .map(|target| target.applied)
+            .max()
+            .unwrap_or(0)
+    }
+
+    pub fn actions(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.committed < self.rules.journal.len() {
+            actions.push(Action::Commit);
+        }
+        for (t, target) in self.targets.iter().enumerate() {
+            match target.applier {
+                Applier::Up { .. } => {
+                    if !target.network.iter().any(|sent| sent.awaited) {
+                        actions.push(Action::Plan(t));
+                    }
+                    if self.left[CRASHES] > 0 {
+                        actions.push(Action::Crash(t));
+                    }
+                }
+                Applier::Down => actions.push(Action::Restart(t)),
+                Applier::Fenced => {}
+            }
+            for (r, sent) in target.network.iter().enumerate() {
+                actions.push(Action::Deliver(t, r));
+                if sent.awaited && self.left[LOST] > 0 {
+                    actions.push(Action::DeliverUnheard(t, r));
+                    actions.push(Action::GiveUp(t, r));
+                }
+                if self.left[TWICE] > 0 {
+                    actions.push(Action::DeliverTwice(t, r));
+                }
+            }
+            if self.left[PROMOTIONS] > 0 && self.newest(t).is_some() {
+                actions.push(Action::Promote(t));
+            }
+        }
+        actions
+    }
+
+    pub fn act(&mut self, action: Action) {
+        for target in &mut self.targets {
+            target.recorded = false;
+        }
+        match action {
+            Action::Commit => self.committed += 1,
+            Action::Plan(t) => self.plan(t),
+            Action::Deliver(t, r) => self.deliver(t, r, true),
+            Action::DeliverUnheard(t, r) => {
+                self.left[LOST] -= 1;
+                self.deliver(t, r, false);
+            }
+            Action::DeliverTwice(t, r) => {
+                self.left[TWICE] -= 1;
+                let copy = Sent {
+                    request: self.targets[t].network[r].request,
+                    awaited: false,
+                };
+                self.deliver(t, r, true);
+                // The upload of a fenced request is used up; a removal is not kept beyond its answer.
+                let unfenced = self.is(Mutant::UnfencedReplacement);
+                match copy.request {
+                    Request::Create { .. } => self.targets[t].network.push(copy),
+                    Request::Fenced { .. } if unfenced => self.targets[t].network.push(copy),
+                    Request::Fenced { .. } | Request::Remove { .. } => {}
+                }
+            }
+            Action::GiveUp(t, r) => {
+                self.left[LOST] -= 1;
+                let fenced = matches!(self.targets[t].network[r].request, Request::Fenced { .. });
+                if fenced && !self.is(Mutant::UnfencedReplacement) {
+                    self.targets[t].network.remove(r);
+                } else {
+                    self.targets[t].network[r].awaited = false;
+                }
+            }
+            Action::Crash(t) => {
+                self.left[CRASHES] -= 1;
+                self.targets[t].applier = Applier::Down;
+                for sent in &mut self.targets[t].network {
+                    sent.awaited = false;
+                }
+            }
+            Action::Restart(t) => {
+                let names = self.rules.names.len();
+                let target = &mut self.targets[t];
+                target
+                    .network
+                    .retain(|sent| matches!(sent.request, Request::Create { .. }));
+                target.applier = Applier::Up {
+                    known: vec![None; names],
+                };
+            }
+            Action::Promote(t) => self.promote(t),
+        }
+        for t in 0..self.targets.len() {
+            let newest = self.newest(t);
+            let target = &mut self.targets[t];
+            target.highest = target.highest.max(newest);
+        }
+    }
+
+    fn is(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    fn class(&self, name: usize) -> Class {
+        Class::parse(self.rules.names[name])
+    }
+
+    fn key(&self, name: usize) -> ObjectKey {
+        ObjectKey::parse(self.rules.names[name]).unwrap()
+    }
+
+    fn name(&self, key: &ObjectKey) -> usize {
+        let all = self.rules.names;
+        all.iter().position(|name| *name == key.as_str()).unwrap()
+    }
+
+    fn generation(&self, name: usize) -> Option<u64> {
+        match self.class(name) {
+            Class::Root(generation) => Some(generation),
+            _other => None,
+        }
+    }
+
+    fn newest(&self, t: usize) -> Option<u64> {
+        let objects = self.targets[t].objects.iter().enumerate();
+        objects
+            .filter(|(_, content)| **content != 0)
+            .filter_map(|(name, _)| self.generation(name))
+            .max()
+    }
+
+    pub fn entries(&self, t: usize) -> Vec<Entry> {
+        let after = self.targets[t].applied;
+        let journal = self.rules.journal[..self.committed].iter().zip(1..);
+        journal
+            .filter(|(_, sequence)| *sequence > after)
+            .map(|(op, sequence)| {
+                let (name, change) = match op {
+                    Op::Put(name) => (*name, Change::Put),
+                    Op::Delete(name) => (*name, Change::Delete),
+                };
+                Entry {
+                    sequence,
+                    key: self.key(name),
+                    class: self.class(name),
+                    change,
+                }
+            })
+            .collect()
+    }
+
+    fn pointer(&self) -> Option<usize> {
+        (0..self.rules.names.len()).find(|name| self.class(*name) == Class::Pointer)
+    }
+
+    fn facts(&self, t: usize, known: &[Option<Belief>]) -> Facts {
+        let target = &self.targets[t];
+        let keys: HashMap<ObjectKey, Known> = known
+            .iter()
+            .enumerate()
+            .filter_map(|(name, belief)| {
+                let belief = match (*belief)? {
+                    Belief::Content(sequence) => Known::Content(sequence),
+                    Belief::Other => Known::Other,
+                    Belief::Absent => Known::Absent,
+                };
+                Some((self.key(name), belief))
+            })
+            .collect();
+        let pointed = self.pointer().map_or(0, |name| target.objects[name]);
+        Facts {
+            keys,
+            root: self.newest(t),
+            pointer: match pointed.checked_sub(1) {
+                None => Pointer::Absent,
+                Some(generation) => Pointer::Names(generation),
+            },
+        }
+    }
+
+    fn plan(&mut self, t: usize) {
+        let Applier::Up { known } = &self.targets[t].applier else {
+            return;
+        };
+        let mut entries = self.entries(t);
+        if let (Some(poison), true) = (self.rules.poison, self.is(Mutant::PoisonIsSkipped)) {
+            for entry in entries.iter_mut().filter(|entry| entry.sequence == poison) {
+                entry.change = Change::Delete;
+            }
+        }
+        let facts = self.facts(t, known);
+        let after = self.targets[t].applied;
+        let next = match self.mutant.filter(|mutant| mutant.plans()) {
+            Some(mutant) => naive(mutant, &entries, &facts),
+            None => match Step::cut(after, &entries).unwrap() {
+                Some(step) => vec![step.next(&facts)],
+                None => return,
+            },
+        };
+        for next in next {
+            self.send(t, next);
+        }
+        if self.is(Mutant::AppliedWhenSent)
+            && let Some(last) = entries.last()
+        {
+            self.targets[t].applied = last.sequence;
+        }
+    }
+
+    fn send(&mut self, t: usize, next: Next) {
+        let guarded = match next {
+            Next::Copy(_) | Next::Applied(_) | Next::Stuck { .. } => false,
+            Next::Replace(_) | Next::Root { .. } | Next::Point { .. } | Next::Remove(_) => true,
+        };
+        if guarded && self.targets[t].promoted && !self.is(Mutant::NoFence) {
+            self.targets[t].applier = Applier::Fenced;
+            return;
+        }
+        match next {
+            Next::Copy(puts) => {
+                for put in puts {
+                    let (name, content) = (self.name(&put.key), put.sequence);
+                    self.request(t, Request::Create { name, content });
+                }
+            }
+            // One after the other.
+            Next::Replace(puts) => {
+                let put = puts.first().unwrap();
+                self.fenced(t, put, true);
+            }
+            Next::Root { put, .. } => self.fenced(t, &put, false),
+            Next::Point { key, generation } => {
+                let request = Request::Fenced {
+                    name: self.name(&key),
+                    content: generation + 1,
+                    replaces: true,
+                };
+                self.request(t, request);
+            }
+            Next::Remove(keys) => {
+                for key in keys {
+                    let name = self.name(&key);
+                    self.request(t, Request::Remove { name });
+                }
+            }
+            Next::Applied(upto) => {
+                self.targets[t].applied = upto;
+                self.targets[t].recorded = true;
+                if let Applier::Up { known } = &mut self.targets[t].applier {
+                    known.fill(None);
+                }
+            }
+            Next::Stuck { .. } => {}
+        }
+    }
+
+    fn fenced(&mut self, t: usize, put: &Put, replaces: bool) {
+        let request = Request::Fenced {
+            name: self.name(&put.key),
+            content: put.sequence,
+            replaces,
+        };
+        self.request(t, request);
+    }
+
+    fn request(&mut self, t: usize, request: Request) {
+        let content = match request {
+            Request::Create { content, .. } | Request::Fenced { content, .. } => Some(content),
+            Request::Remove { .. } => None,
+        };
+        // Rotten bytes are never sent.
+        if content.is_some() && content == self.rules.poison {
+            return;
+        }
+        self.targets[t].network.push(Sent {
+            request,
+            awaited: true,
+        });
+    }
+
+    fn deliver(&mut self, t: usize, r: usize, heard: bool) {
+        let sent = self.targets[t].network.remove(r);
+        let trusting = self.is(Mutant::ExistsIsTrusted);
+        let replacing = self.is(Mutant::CreationReplaces);
+        let target = &mut self.targets[t];
+        let (name, belief) = match sent.request {
+            Request::Create { name, content } => {
+                let there = &mut target.objects[name];
+                if *there == 0 || replacing {
+                    *there = content;
+                }
+                let same = *there == content || trusting;
+                (
+                    name,
+                    if same {
+                        Belief::Content(content)
+                    } else {
+                        Belief::Other
+                    },
+                )
+            }
+            Request::Fenced {
+                name,
+                content,
+                replaces,
+            } => {
+                let there = &mut target.objects[name];
+                if *there == 0 || replaces {
+                    *there = content;
+                }
+                let same = *there == content;
+                (
+                    name,
+                    if same {
+                        Belief::Content(content)
+                    } else {
+                        Belief::Other
+                    },
+                )
+            }
+            Request::Remove { name } => {
+                target.objects[name] = 0;
+                (name, Belief::Absent)
+            }
+        };
+        if let (Applier::Up { known }, true, true) = (&mut target.applier, heard, sent.awaited) {
+            known[name] = Some(belief);
+        }
+    }
+
+    fn promote(&mut self, t: usize) {
+        self.left[PROMOTIONS] -= 1;
+        let newest = self.newest(t).unwrap();
+        let root = self
+            .rules
+            .names
+            .iter()
+            .position(|name| *name == "index-9")
+            .unwrap();
+        assert!(newest < 9);
+        let pointer = self.pointer();
+        let target = &mut self.targets[t];
+        target.promoted = true;
+        // The anchor is there; whoever promotes aborts what was being uploaded, and waits for removals.
+        target
+            .network
+            .retain(|sent| matches!(sent.request, Request::Create { .. }));
+        for sent in &mut target.network {
+            sent.awaited = false;
+        }
+        target.objects[root] = FOREIGN + newest;
+        if let Some(pointer) = pointer {
+            target.objects[pointer] = 10;
+        }
+    }
+
+    /// The invariant that does not hold, with what is wrong.
+    pub fn broken(&self) -> Option<String> {
+        (0..self.targets.len()).find_map(|t| self.broken_at(t))
+    }
+
+    fn broken_at(&self, t: usize) -> Option<String> {
+        let target = &self.targets[t];
+        let newest = self.newest(t);
+        if newest < target.highest {
+            return Some(format!(
+                "M3: the newest root went back from {:?} to {newest:?}",
+                target.highest
+            ));
+        }
+        if let Some(newest) = newest {
+            let (name, content) = target
+                .objects
+                .iter()
+                .enumerate()
+                .find(|(name, content)| **content != 0 && self.generation(*name) == Some(newest))
+                .unwrap();
+            if target.promoted && *content < FOREIGN {
+                return Some(format!(
+                    "M21: '{}' came after the promotion",
+                    self.rules.names[name]
+                ));
+            }
+            let of = content.checked_sub(FOREIGN).unwrap_or(newest);
+            let closure = self.rules.closures[usize::try_from(of).unwrap()];
+            if let Some((lacks, _)) = closure.iter().find(|(name, c)| target.objects[*name] != *c) {
+                return Some(format!(
+                    "M2: root {newest} lacks '{}'",
+                    self.rules.names[*lacks]
+                ));
+            }
+        }
+        if let Some(pointer) = self.pointer()
+            && let Some(generation) = target.objects[pointer].checked_sub(1)
+        {
+            let there = |name: usize| {
+                target.objects[name] != 0 && self.generation(name) == Some(generation)
+            };
+            if !(0..target.objects.len()).any(there) {
+                return Some(format!(
+                    "M4: the pointer names root {generation}, which is not there"
+                ));
+            }
+            if target.promoted && generation != 9 {
+                return Some("M21: the pointer was moved after the promotion".into());
+            }
+        }
+        if let Some(poison) = self.rules.poison
+            && target.applied >= poison
+        {
+            return Some("M14: an entry that cannot be copied was passed over".into());
+        }
+        if target.recorded || self.is(Mutant::AppliedWhenSent) && target.applied > 0 {
+            return self.equal_to_source(t);
+        }
+        None
+    }
+
+    /// M1, when a position was recorded: the source's state at that position, plus what nothing refers to.
+    fn equal_to_source(&self, t: usize) -> Option<String> {
+        let target = &self.targets[t];
+        if target.promoted {
+            return None;
+        }
+        let mut state = vec![0; self.rules.names.len()];
+        let upto = usize::try_from(target.applied).unwrap();
+        for (op, sequence) in self.rules.journal[..upto].iter().zip(1..) {
+            match op {
+                Op::Put(name) => state[*name] = sequence,
+                Op::Delete(name) => state[*name] = 0,
+            }
+        }
+        for (name, (wanted, there)) in state.iter().zip(&target.objects).enumerate() {
+            let right = match (self.class(name), *wanted) {
+                (Class::Pointer, _) => true,
+                (_, 0) => *there == 0 || !matches!(self.class(name), Class::Root(_)),
+                (_, wanted) => wanted == *there,
+            };
+            if !right {
+                return Some(format!(
+                    "M1: '{}' is not as the source had it at {upto}",
+                    self.rules.names[name]
+                ));
+            }
+        }
+        None
+    }
+}
