@@ -110,7 +110,7 @@ pub enum Next {
     Copy(Vec<Put>),
     /// One after the other, in this order: put each in the place of what lies there.
     Replace(Vec<Put>),
-    /// Publish the root, create-only.
+    /// Publish a root, create-only, so that it cannot come late.
     Root { put: Put, generation: u64 },
     /// Let `index.latest` name this root.
     Point { key: ObjectKey, generation: u64 },

@@ -16,6 +16,7 @@ use super::control::Control;
 use super::transfer::Landed;
 use super::work::{Backoff, Work, keep_later, known, passes};
 use super::{Link, Trouble};
+use crate::checkpoint::Follower;
 use crate::state::mirrors::{MirrorChange, MirrorRow, Resync, Stalled};
 use crate::telemetry::clock;
 
@@ -38,6 +39,8 @@ pub struct Applier {
     pub epoch: Epoch,
     pub facts: Facts,
     pub work: Work,
+    /// The target's own record of what it holds.
+    checkpoint: Follower,
     /// The round of orders that this work belongs to.
     pub round: u64,
     fence_checked: Instant,
@@ -79,6 +82,13 @@ async fn one_run(link: &Arc<Link>, control: &Arc<Control>) -> Result<(), Trouble
         control: Arc::clone(control),
         epoch,
         facts: link.look().await?,
+        checkpoint: Follower::new(
+            Arc::clone(&link.source.state),
+            Arc::clone(&link.target),
+            link.source.name.clone(),
+            (link.source.id, link.source.bucket_id),
+            epoch,
+        ),
         work: Work::new(Arc::clone(link), epoch, Arc::clone(&control.counts)),
         round,
         fence_checked: Instant::now(),
@@ -343,6 +353,9 @@ impl Applier {
         self.control.works_on(Some(&put.key));
         self.check_fence().await?;
         let from = self.link.source.find(&put.key, put.sequence).await?;
+        // Whoever takes the target over finds what the root needs in its record.
+        let noted = self.checkpoint.advance_to(put.sequence).await;
+        noted.map_err(Trouble::checkpoint)?;
         let permit = self.link.permit(self.epoch);
         let landed = self.link.create_fenced(&permit, &from).await?;
         self.facts.keys.insert(put.key.clone(), known(put, landed));

@@ -4,8 +4,9 @@
 //! create-only; whoever finds a higher one than his own writes there never again; a target whose newest anchor
 //! is that of a cluster is a primary, and no mirror overwrites it.
 
-use policies::identity::{Cluster, Epoch, Handover, StoreName};
+use policies::identity::{Epoch, Handover, StoreName};
 use policies::lock::anchor::{self, Anchor, Stored};
+use policies::lock::promotion::{is_mirror, mirror_of};
 use policies::lock::{self, Permit};
 
 use super::{Link, Trouble};
@@ -20,20 +21,6 @@ pub enum Standing {
     Free(Epoch),
     /// Somebody else has it.
     Fenced(String),
-}
-
-/// How the holder of a mirror's anchor is written; no cluster can have that name.
-#[must_use]
-pub fn holder(source: &StoreName) -> Cluster {
-    Cluster::new(format!("mirror of {source}"))
-}
-
-#[must_use]
-pub fn is_mirror(anchor: &Anchor) -> bool {
-    anchor
-        .holder
-        .as_ref()
-        .is_some_and(|holder| holder.as_str().starts_with("mirror of "))
 }
 
 impl Link {
@@ -79,7 +66,7 @@ impl Link {
         let anchor = Anchor {
             repository: self.source.name.clone(),
             epoch,
-            holder: Some(holder(&self.source.store_name)),
+            holder: Some(mirror_of(&self.source.store_name)),
             handover: handover.clone(),
             previous: there.last().map(|last| anchor::hash(&last.bytes)),
         };
@@ -136,7 +123,7 @@ fn judge(highest: &Anchor, row: &MirrorRow, source: &StoreName) -> Standing {
             held_by()
         ));
     }
-    if is_mirror(highest) && highest.holder.as_ref() == Some(&holder(source)) {
+    if is_mirror(highest) && highest.holder.as_ref() == Some(&mirror_of(source)) {
         return Standing::Free(highest.epoch);
     }
     Standing::Fenced(format!(

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use policies::identity::StoreName;
 use policies::key::ObjectKey;
 
+use crate::checkpoint;
 use crate::state;
 use crate::stores::{self, Store};
 
@@ -95,6 +96,14 @@ pub enum Trouble {
 impl Trouble {
     fn target(e: stores::Error) -> Self {
         Self::Target(e)
+    }
+
+    fn checkpoint(e: checkpoint::Error) -> Self {
+        match e {
+            checkpoint::Error::Store(e) => Self::Target(e),
+            checkpoint::Error::State(e) => Self::State(e),
+            checkpoint::Error::Damaged(why) => Self::Target(stores::Error::Failed(why)),
+        }
     }
 
     fn source(e: stores::Error) -> Self {

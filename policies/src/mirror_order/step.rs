@@ -74,7 +74,7 @@ impl Step {
         self.puts(facts, false)
             .or_else(|| self.puts(facts, true))
             .or_else(|| self.root(facts))
-            .or_else(|| self.older_roots(facts))
+            .or_else(|| self.older_root(facts))
             .or_else(|| self.pointer(facts))
             .or_else(|| self.removals(facts, true))
             .or_else(|| self.removals(facts, false))
@@ -96,10 +96,15 @@ impl Step {
             let key = key.clone();
             Some(Next::Stuck { key, why })
         };
+        let other = self.last.iter().find(|entry| {
+            entry.change == Change::Put
+                && generation(&entry.class).is_some()
+                && facts.keys.get(&entry.key) == Some(&Known::Other)
+        });
+        if let Some(entry) = other {
+            return stuck(&entry.key, Stuck::OtherRoot);
+        }
         if let Some((generation, entry)) = newest {
-            if facts.keys.get(&entry.key) == Some(&Known::Other) {
-                return stuck(&entry.key, Stuck::OtherRoot);
-            }
             if let Some(newest) = facts.root.filter(|newest| *newest > generation) {
                 return stuck(&entry.key, Stuck::AheadOfSource { newest });
             }
@@ -147,18 +152,20 @@ impl Step {
         })
     }
 
-    /// Roots that the source still has beside the newest one (5.x keeps the last but one). Nobody may find them
-    /// as the newest: they come after it.
-    fn older_roots(&self, facts: &Facts) -> Option<Next> {
+    /// A root that the source still has beside the newest one (5.x keeps the last but one). Nobody may find it as
+    /// the newest: it comes after it. Published as roots are, so that a late one cannot come back when it was removed.
+    fn older_root(&self, facts: &Facts) -> Option<Next> {
         let newest = self.newest_root()?.1.sequence;
-        let older: Vec<Put> = self
-            .last
+        self.last
             .iter()
             .filter(|entry| entry.change == Change::Put && entry.sequence != newest)
-            .filter(|entry| generation(&entry.class).is_some() && !is_there(facts, entry))
-            .map(put)
-            .collect();
-        (!older.is_empty()).then_some(Next::Copy(older))
+            .filter(|entry| !is_there(facts, entry))
+            .find_map(|entry| {
+                Some(Next::Root {
+                    put: put(entry),
+                    generation: generation(&entry.class)?,
+                })
+            })
     }
 
     /// Wherever there is a pointer it names the newest root, whatever the source's said at that moment.

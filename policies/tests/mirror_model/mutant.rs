@@ -64,6 +64,17 @@ pub fn naive(mutant: Mutant, entries: &[Entry], facts: &Facts) -> Vec<Next> {
             put: put(entry),
             generation,
         });
+    let older = last
+        .iter()
+        .filter(|entry| entry.change == Change::Put)
+        .filter(|entry| newest.is_some_and(|(_, newest)| newest.sequence != entry.sequence))
+        .filter(|entry| facts.keys.get(&entry.key) != Some(&Known::Content(entry.sequence)))
+        .find_map(|entry| {
+            Some(Next::Root {
+                put: put(entry),
+                generation: generation(&entry.class)?,
+            })
+        });
     let pointed = last.iter().find(|entry| entry.class == Class::Pointer);
     let point = |generation: Option<u64>| {
         let (entry, generation) = (pointed?, generation?);
@@ -95,11 +106,17 @@ pub fn naive(mutant: Mutant, entries: &[Entry], facts: &Facts) -> Vec<Next> {
                 all
             }
         }
-        Mutant::RootFirst => first(vec![root, copies, point(facts.root), gone]),
-        Mutant::RemovalsBeforeTheRoot => first(vec![copies, gone, root, point(facts.root)]),
-        Mutant::PointerBeforeTheRoot => first(vec![copies, point(newest), root, gone]),
-        Mutant::PointerIsCopied => first(vec![copies, root, gone, point(facts.root)]),
-        Mutant::CoalescesReusedNames => first(vec![copies, root, point(facts.root), gone]),
+        Mutant::RootFirst => first(vec![root, older.clone(), copies, point(facts.root), gone]),
+        Mutant::RemovalsBeforeTheRoot => first(vec![copies, gone, root, older, point(facts.root)]),
+        Mutant::PointerBeforeTheRoot => {
+            first(vec![copies, point(newest), root, older.clone(), gone])
+        }
+        Mutant::PointerIsCopied => {
+            first(vec![copies, root, older.clone(), gone, point(facts.root)])
+        }
+        Mutant::CoalescesReusedNames => {
+            first(vec![copies, root, older.clone(), point(facts.root), gone])
+        }
         Mutant::AppliedWhenSent
         | Mutant::ExistsIsTrusted
         | Mutant::CreationReplaces
