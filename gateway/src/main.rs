@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod admin;
+mod appliers;
 mod checkpoint;
 mod cli;
 mod config;

@@ -3,11 +3,10 @@
 //! Start order: state database, stores and their probes, repositories, recovery of what was left open, then
 //! listen. A store that cannot be reached freezes its repositories; everything else serves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use policies::identity::StoreName;
 use policies::lock::Freeze;
@@ -15,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
+use crate::appliers::Appliers;
 use crate::config::{Lookup, Plan, Source, StatePlan, StorePlan, StoreUrl, embedded, secret};
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
@@ -43,13 +43,17 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
 
     let stop = CancellationToken::new();
     let mut reapers = spawn_reapers(&door);
-    reapers.push(tokio::spawn(open_what_returns(
-        Arc::clone(&door),
-        plan.stores.clone(),
-    )));
     reapers.push(tokio::spawn(nodes::run(Arc::clone(&door))));
     let sweepers = spawn_sweepers(&door, &plan, &stores);
-    let mirrors = start_mirrors(&door, &plan, &stores).await?;
+    let mirrors = Arc::new(Mirrors::default());
+    let appliers = Arc::new(Appliers::new(
+        Arc::clone(&door),
+        Arc::clone(&mirrors),
+        plan.mirrors.clone(),
+    ));
+    door.await_witness(appliers.clone());
+    appliers.look().await;
+    reapers.push(tokio::spawn(Arc::clone(&appliers).run()));
     let lookout = tokio::spawn(mirror::lookout::run(Arc::clone(&mirrors)));
     let keys = Arc::new(Keys::new(plan.keys.clone()));
     let credentials: Arc<dyn Credentials> = keys.clone();
@@ -61,6 +65,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let admin = Admin::new(
         Arc::clone(&door),
         Arc::clone(&mirrors),
+        appliers,
         metrics,
         &plan.admin,
     )?;
@@ -74,10 +79,10 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     serving.await??;
     administering.await?;
     lookout.abort();
-    mirrors.stop_all().await;
     for task in reapers.into_iter().chain(watchers).chain(sweepers) {
         task.abort();
     }
+    mirrors.stop_all().await;
     Ok(())
 }
 
@@ -207,7 +212,11 @@ async fn open_door(
         repositories.push(Arc::new(open));
     }
     let door = Door::new(plan.layout.clone(), Arc::clone(state), repositories);
-    Ok(door.with_stores(stores.clone()))
+    let known = plan.stores.keys().map(|name| {
+        let store = stores.get(name).cloned();
+        (name.clone(), store.unwrap_or_else(|| late(plan, name)))
+    });
+    Ok(door.with_stores(known.collect()))
 }
 
 /// Takes this start's number in every store whose repositories are beyond doubt, and watches for higher ones.
@@ -240,31 +249,6 @@ async fn watch_for_other_gateways(
         )));
     }
     tasks
-}
-
-/// Sets the mirrors of every repository to work.
-async fn start_mirrors(
-    door: &Arc<Door>,
-    plan: &Plan,
-    stores: &HashMap<StoreName, Arc<dyn Store>>,
-) -> Result<Arc<Mirrors>, Failure> {
-    let mirrors = Arc::new(Mirrors::default());
-    for open in door.repositories().values() {
-        let Some(plans) = plan.mirrors.get(&open.name) else {
-            continue;
-        };
-        let target = |name: &StoreName| {
-            stores
-                .get(name)
-                .cloned()
-                .unwrap_or_else(|| late(plan, name))
-        };
-        mirrors
-            .start(&mirror_source(door, open), plans, target)
-            .await?;
-    }
-    door.await_witness(mirrors.clone());
-    Ok(mirrors)
 }
 
 /// A store that did not answer at start; mirrors wait for it.
@@ -323,26 +307,6 @@ fn spawn_sweepers(
         }
     }
     tasks
-}
-
-/// A store that did not answer at start is opened when it does: mirrors and promotions may use it then. What is
-/// frozen because of it stays so until an operator thaws it.
-async fn open_what_returns(door: Arc<Door>, plan: BTreeMap<StoreName, StorePlan>) {
-    const INTERVAL: Duration = Duration::from_secs(10);
-    loop {
-        let missing = plan.iter().filter(|(name, _)| door.store(name).is_none());
-        let missing: Vec<_> = missing.collect();
-        if missing.is_empty() {
-            return;
-        }
-        tokio::time::sleep(INTERVAL).await;
-        for (name, store) in missing {
-            if let Ok(opened) = open_store(store).await {
-                tracing::info!(store = %name, "the store answers now");
-                door.add_store(name.clone(), Arc::new(Measured::new(name.as_str(), opened)));
-            }
-        }
-    }
 }
 
 /// Where things are, for people on standard output.

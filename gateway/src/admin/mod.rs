@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::appliers::Appliers;
 use crate::config::Secret;
 use crate::config::check::AdminPlan;
 use crate::mirror::Mirrors;
@@ -25,6 +26,7 @@ mod adopt;
 mod audit;
 mod contents;
 mod events;
+mod failback;
 mod jobs;
 mod journal;
 mod listener;
@@ -42,6 +44,7 @@ use problem::Problem;
 pub struct Admin {
     door: Arc<Door>,
     mirrors: Arc<Mirrors>,
+    appliers: Arc<Appliers>,
     metrics: PrometheusHandle,
     jobs: Arc<jobs::Jobs>,
     token: Arc<Secret>,
@@ -64,6 +67,7 @@ impl Admin {
     pub fn new(
         door: Arc<Door>,
         mirrors: Arc<Mirrors>,
+        appliers: Arc<Appliers>,
         metrics: PrometheusHandle,
         plan: &AdminPlan,
     ) -> Result<Self, crate::tls::Error> {
@@ -76,6 +80,7 @@ impl Admin {
         Ok(Self {
             door,
             mirrors,
+            appliers,
             metrics,
             jobs: Arc::new(jobs),
             token: Arc::new(plan.token.clone()),
@@ -115,6 +120,7 @@ impl Admin {
             .route("/v1/events", get(events::stream))
             .route("/v1/repositories/{repo}/promote", post(promotion::promote))
             .route("/v1/repositories/{repo}/drill", post(promotion::drill))
+            .route("/v1/repositories/{repo}/failback", post(failback::failback))
             .route("/v1/repositories/{repo}/mirrors", get(mirrors::all))
             .route("/v1/repositories/{repo}/mirrors/{store}", get(mirrors::one))
             .route(

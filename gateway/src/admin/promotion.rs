@@ -2,29 +2,19 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use axum::Json;
 use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
-use policies::identity::{Cluster, Repository, StoreName};
+use policies::identity::{Cluster, StoreName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::lock::find;
 use super::{Admin, Problem, repositories};
 use crate::repository::handover;
-use crate::repository::promotion::{Appliers, Ask, Promoted};
+use crate::repository::promotion::{Ask, Promoted};
 use crate::repository::{OpenRepository, drill};
 use crate::telemetry::clock;
-
-/// Nothing writes mirrors yet.
-struct NoAppliers;
-
-#[async_trait]
-impl Appliers for NoAppliers {
-    async fn stop(&self, _: &Repository) {}
-    async fn start(&self, _: &OpenRepository) {}
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,9 +49,12 @@ pub async fn promote(
         return Ok((StatusCode::OK, Json(plan)));
     }
     let job = admin.jobs.begin("promote", open.name.clone());
-    let (door, told) = (Arc::clone(&admin.door), Arc::clone(&job));
+    let told = Arc::clone(&job);
     tokio::spawn(async move {
-        let promoted = door.promote(&open, ask, &NoAppliers).await;
+        let promoted = admin
+            .door
+            .promote(&open, ask, admin.appliers.as_ref())
+            .await;
         told.end(promoted.map(|p| self::body(&p)).map_err(|e| e.to_string()));
     });
     Ok((StatusCode::ACCEPTED, Json(job.body())))

@@ -150,6 +150,20 @@ pub enum Command {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Bring an old primary's store back: it is reconciled, and is the primary again
+    Failback {
+        repository: String,
+        /// The store to bring back [default: where it was before its last promotion]
+        #[arg(long)]
+        store: Option<String>,
+        /// Who writes from then on [default: who does now]
+        #[arg(long, value_name = "CLUSTER")]
+        writer: Option<String>,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Rehearse a restore from a mirror; production is not touched
     Drill {
         repository: String,
@@ -336,6 +350,23 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
                 no_wait,
             };
             promotion::promote(&Client::new(global)?, global.json, asked).await
+        }
+        Command::Failback {
+            repository,
+            store,
+            writer,
+            reason,
+            no_wait,
+        } => {
+            let body = serde_json::json!({ "store": store, "writer": writer, "reason": reason });
+            promotion::failback(
+                &Client::new(global)?,
+                global.json,
+                &repository,
+                &body,
+                no_wait,
+            )
+            .await
         }
         Command::Drill {
             repository,

@@ -1,4 +1,4 @@
-//! `promote` says what it would do, does it, says what it did; `drill` rehearses it.
+//! `failback` brings an old primary back. `promote` says what it would do, does it, says what it did; `drill` rehearses it.
 
 use serde_json::{Value, json};
 
@@ -105,6 +105,37 @@ fn missing(missing: &Value) {
     {
         println!("  snapshot {}", text(name));
     }
+}
+
+pub async fn failback(
+    client: &Client,
+    as_json: bool,
+    repository: &str,
+    body: &Value,
+    no_wait: bool,
+) -> Result<(), Failure> {
+    let path = format!("/v1/repositories/{}/failback", segment(repository));
+    let job = client.post(&path, body).await?;
+    if no_wait {
+        println!("{job:#}");
+        return Ok(());
+    }
+    let result = wait(client, &text(&job["id"])).await?;
+    if as_json {
+        println!("{result:#}");
+        return Ok(());
+    }
+    show(repository, &result);
+    let aside = &result["kept_aside"];
+    println!(
+        "kept aside in .snapgate/kept/{repository}/ of the store: {} objects, {} bytes that only the old primary had",
+        text(&aside["objects"]),
+        text(&aside["bytes"])
+    );
+    if let Some(store) = result["mirror"].as_str() {
+        println!("store {store} is its mirror");
+    }
+    Ok(())
 }
 
 /// Exit 1 if the mirror would not restore.

@@ -31,8 +31,8 @@ pub struct Door {
     opened: RwLock<Opened>,
     pub(super) state: Arc<dyn State>,
     pub(super) watch: Arc<Watch>,
-    /// Every store of the configuration that could be opened.
-    stores: RwLock<HashMap<StoreName, Arc<dyn Store>>>,
+    /// Every store of the configuration.
+    stores: HashMap<StoreName, Arc<dyn Store>>,
     witness: OnceLock<Arc<dyn Witness>>,
 }
 
@@ -121,27 +121,22 @@ impl Door {
             opened: RwLock::new(Opened::of(repositories)),
             watch: Arc::new(Watch::new(Arc::clone(&state))),
             state,
-            stores: RwLock::default(),
+            stores: HashMap::new(),
             witness: OnceLock::new(),
         }
     }
 
     /// The stores that mirrors and promotions may use.
     #[must_use]
-    pub fn with_stores(self, stores: HashMap<StoreName, Arc<dyn Store>>) -> Self {
-        *self.stores.write() = stores;
+    pub fn with_stores(mut self, stores: HashMap<StoreName, Arc<dyn Store>>) -> Self {
+        self.stores = stores;
         self
     }
 
-    /// None: the configuration has no such store, or it could not be opened yet.
+    /// None: the configuration has no such store. One that does not answer is there, and says so.
     #[must_use]
     pub fn store(&self, name: &StoreName) -> Option<Arc<dyn Store>> {
-        self.stores.read().get(name).cloned()
-    }
-
-    /// A store that could not be opened at start answers now.
-    pub fn add_store(&self, name: StoreName, store: Arc<dyn Store>) {
-        self.stores.write().insert(name, store);
+        self.stores.get(name).cloned()
     }
 
     /// As they are now. A task that runs for long asks again each round: a promotion replaces them.

@@ -22,6 +22,7 @@ use policies::lock::{Freeze, Lock, promotion};
 use tokio::time::Instant;
 
 mod elsewhere;
+mod failback;
 mod fit;
 mod look;
 pub mod plan;
@@ -29,6 +30,7 @@ pub mod plan;
 mod tests;
 
 pub use elsewhere::writers_in;
+pub use failback::RETURNING;
 pub(super) use look::{newest_root, read_whole};
 pub use plan::{Ask, Planned};
 
@@ -224,7 +226,7 @@ impl Door {
     pub(super) fn target(&self, name: &StoreName) -> Result<Arc<dyn Store>, Error> {
         self.store(name).ok_or_else(|| {
             Error::Refused(format!(
-                "store '{name}' is not configured here, or could not be opened; see: snapgate check-config"
+                "store '{name}' is not configured here; add [stores.{name}]"
             ))
         })
     }

@@ -29,6 +29,7 @@ use crate::stores::unreachable::Unreachable;
 
 mod cold;
 mod reads;
+mod returns;
 mod warm;
 
 const BUCKET: &str = "backup";

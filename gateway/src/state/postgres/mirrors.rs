@@ -205,6 +205,33 @@ async fn keep(tx: &Tx, repository: RepositoryId, stores: &[StoreName]) -> Result
     Ok(())
 }
 
+/// The repository moved onto one of its mirrors. Where the history was broken by that, the others are compared anew;
+/// `broken` is the sequence from which the journal goes on.
+pub(super) async fn moved(
+    tx: &Tx,
+    repository: RepositoryId,
+    onto: &StoreName,
+    broken: Option<u64>,
+    now_ms: Millis,
+) -> Result<(), Fault> {
+    execute(
+        tx.db(),
+        "DELETE FROM mirrors WHERE repository = $1 AND store = $2",
+        &[&repository.0, &onto.as_str()],
+    )
+    .await?;
+    let Some(sequence) = broken else {
+        return Ok(());
+    };
+    for mut row in rows(tx.db(), mirrors_of!("ORDER BY store"), &[&repository.0]).await? {
+        let mut resync = Resync::begin("the repository was promoted onto another mirror", now_ms);
+        resync.aside = true;
+        row.apply(sequence, MirrorChange::BeginResync(resync));
+        write(tx, &row).await?;
+    }
+    Ok(())
+}
+
 async fn change(
     tx: &Tx,
     repository: RepositoryId,

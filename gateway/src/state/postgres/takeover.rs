@@ -7,7 +7,7 @@ use policies::key::ObjectKey;
 
 use super::rows::{column, count, execute, first, int, object, object_columns, query};
 use super::writer::{Fault, Tx};
-use super::{Database, lock, read, restore_points, unrefusable};
+use super::{Database, lock, mirrors, read, restore_points, unrefusable};
 use crate::state::{
     AuditEntry, BucketId, Error, Finish, Imported, ImportedObject, LockRow, Millis, NewLock,
     Object, Pin, Promotion, RepositoryId, Result, Takeover, UNJOURNALLED, WriteError, stored,
@@ -377,6 +377,8 @@ async fn finish(
     ] {
         execute(tx.db(), sql, &[&repository.0]).await?;
     }
+    let broken = (finish.sequence > finish.kept).then_some(finish.sequence);
+    mirrors::moved(tx, repository, &promotion.to, broken, to.now_ms).await?;
     if promotion.to != promotion.from {
         execute(
             tx.db(),

@@ -132,6 +132,31 @@ fn write(db: &Connection, row: &MirrorRow) -> rusqlite::Result<()> {
     .map(|_| ())
 }
 
+/// The repository moved onto one of its mirrors. Where the history was broken by that, the others are compared anew;
+/// `broken` is the sequence from which the journal goes on.
+pub(super) fn moved(
+    tx: &Tx<'_>,
+    repository: RepositoryId,
+    onto: &StoreName,
+    broken: Option<u64>,
+    now_ms: Millis,
+) -> Result<(), Fault> {
+    tx.db
+        .prepare_cached("DELETE FROM mirrors WHERE repository = ?1 AND store = ?2")?
+        .execute((repository.0, onto.as_str()))?;
+    let Some(sequence) = broken else {
+        return Ok(());
+    };
+    for mut row in all(tx.db, repository)? {
+        let mut resync = Resync::begin("the repository was promoted onto another mirror", now_ms);
+        resync.aside = true;
+        row.resync = Some(resync);
+        row.applied = sequence;
+        write(tx.db, &row)?;
+    }
+    Ok(())
+}
+
 /// As committed requests of this transaction left it: counters are written at its end.
 fn sequence(db: &Connection, repository: RepositoryId) -> Result<u64> {
     let in_journal: Option<i64> = db

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{Etag, count, int, object, object_columns};
 use super::writer::{Fault, Tx};
-use super::{Database, lock, restore_points, unrefusable};
+use super::{Database, lock, mirrors, restore_points, unrefusable};
 use crate::state::{
     AuditEntry, BucketId, Error, Finish, Imported, ImportedObject, LockRow, Millis, NewLock,
     Object, Pin, Promotion, RepositoryId, Result, Takeover, WriteError, stored,
@@ -349,6 +349,8 @@ fn finish(
             .prepare_cached(&format!("DELETE FROM {table} WHERE repository = ?1"))?
             .execute([repository.0])?;
     }
+    let broken = (finish.sequence > finish.kept).then_some(finish.sequence);
+    mirrors::moved(tx, repository, &promotion.to, broken, to.now_ms)?;
     let moved = promotion.to != promotion.from;
     if moved {
         tx.db

@@ -1,0 +1,162 @@
+"""Region A (gateway, store, cluster) dies whole; region B has the mirror's store, a gateway with an empty state database and a cluster of its own.
+
+B promotes the mirror, its cluster restores and goes on snapshotting; A returns, finds out and freezes itself; A's store is brought back. Under
+`barrier` nothing acknowledged is lost; under `async` exactly what `promote` listed is.
+"""
+
+import json
+import shutil
+
+from rig.check import expect, main, note, promise
+from rig.gateway import BASE, BUCKET, REPOSITORY, Gateway, Store
+from rig.life import Life
+from rig.node import OpenSearch
+from rig.process import wait_until
+
+CLUSTERS = ("alpha", "beta")
+
+
+class Region(Gateway):
+    """A gateway that knows both stores; the repository lies in `home` and is mirrored to `mirrors` (store -> mode)."""
+
+    def __init__(self, bench, name, folders, home, mirrors):
+        self._folders, self._in, self._mirrors = folders, home, mirrors
+        super().__init__(bench, name, Store.directory(folders[home]), clusters=CLUSTERS)
+
+    def _settings(self, store):
+        text = super()._settings(store)
+        stores = "".join(f'[stores.{name}]\nurl = "file://{path}"\n' for name, path in self._folders.items())
+        start, end = text.index("[stores.behind]"), text.index("[repositories.")
+        mirrors = ", ".join(f'{{ store = "{name}", mode = "{mode}" }}' for name, mode in self._mirrors.items())
+        repository = text[end:].replace('store = "behind"', f'store = "{self._in}"') + f"mirrors = [{mirrors}]\n"
+        return text[:start] + stores + repository
+
+    def json(self, *arguments):
+        code, said = self.command(*arguments, "--json")
+        expect(f"{' '.join(arguments)}: {said}", code, 0)
+        return json.loads(said[said.index("{"):])
+
+    def lock(self):
+        return self.json("status", REPOSITORY)["lock"]
+
+    def mirrored(self, store="us"):
+        """Waits until the mirror has everything."""
+        def done():
+            mirror = next(one for one in self.json("status", REPOSITORY)["mirrors"] if one["store"] == store)
+            return mirror["state"] == "in_sync"
+        wait_until(done, 60, f"mirror {store} has everything", pause=0.2)
+
+
+def settings():
+    return {"bucket": BUCKET, "base_path": BASE}
+
+
+def region_a(bench, mode):
+    folders = {name: bench.folder(f"store-{name}") for name in ("eu", "us")}
+    a = Region(bench, "a", folders, "eu", {"us": mode}).start()
+    alpha = OpenSearch(bench, "3.8.0", "alpha").start({"default": a.accounts["alpha"]})
+    life = Life(alpha, "shared", "docs")
+    life.register("s3", settings())
+    life.create_indices()
+    life.add(150)
+    life.snapshot("first")
+    life.add(80)
+    life.remove_every(7)
+    life.snapshot("second")
+    return folders, a, alpha, life
+
+
+@promise
+def a_region_dies_and_the_other_goes_on_without_losing_a_snapshot(bench):
+    folders, a, alpha, life = region_a(bench, "barrier")
+    life.delete("first")
+    life.add(40)
+    life.snapshot("third")
+    a.kill()
+    alpha.stop()
+    gone = bench.dir / "store-eu-gone"
+    folders["eu"].rename(gone)
+
+    b = Region(bench, "b", folders, "us", {}).start()
+    said = b.lock()
+    expect("state of the lock in a region that knows nothing", said["state"], "frozen")
+    expect(f"the way out is said: {said['reason']}", "mirror" in said["reason"], True)
+    plan = b.json("promote", REPOSITORY, "--store", "us", "--writer", "beta", "--dry-run")
+    expect("a dry run changes nothing", (plan["refused"], b.lock()["state"]), (None, "frozen"))
+    done = b.json("promote", REPOSITORY, "--store", "us", "--writer", "beta", "--reason", "region A burns")
+    note(f"cold promotion in {done['seconds']:.2f} s, from its {done['basis']}")
+    expect("what the catalog was made from", done["basis"], "checkpoint")
+    expect("snapshots that were acknowledged under barrier", sorted(done["restore_point"]["snapshots"]), sorted(life.snapshots))
+    expect("the lock", (b.lock()["state"], b.lock()["holder"]), ("held", "beta"))
+
+    beta = OpenSearch(bench, "3.8.0", "beta").start({"default": b.accounts["beta"]})
+    life.node = beta
+    life.register("s3", settings())
+    life.restore_all()
+    beta.call("POST", "/_snapshot/shared/third/_restore?wait_for_completion=true", {"indices": ",".join(life.indices), "include_global_state": False})
+    life.add(60)
+    life.snapshot("fourth")
+    life.restore_all()
+
+    gone.rename(folders["eu"])
+    a.start()
+    frozen = a.lock()
+    expect("the old primary's lock", frozen["state"], "frozen")
+    expect(f"it says where the primary is: {frozen['reason']}", "store 'us' was promoted" in frozen["reason"], True)
+    code, said = a.command("check-config", "--config", str(a._config))
+    expect(f"check-config says it too: {said}", "store 'us' has its highest epoch" in said, True)
+    a.stop()
+
+    wait_until(lambda: fail_back(b, "beta"), 90, "store eu answers again in region B", pause=1)
+    expect("the repository is back", b.json("status", REPOSITORY)["store"], "eu")
+    beta.call("DELETE", "/_snapshot/shared")
+    life.register("s3", settings())
+    life.restore_all()
+    life.add(20)
+    life.snapshot("fifth")
+    code, said = b.command("verify", REPOSITORY)
+    expect(f"verify after the fail-back: {said}", code, 0)
+    beta.stop()
+    b.stop()
+
+
+def fail_back(gateway, writer):
+    code, said = gateway.command("failback", REPOSITORY, "--store", "eu", "--writer", writer)
+    if code != 0:
+        note(f"failback: {said.strip()[-200:]}")
+    return code == 0
+
+
+@promise
+def what_is_lost_is_exactly_what_promote_lists(bench):
+    folders, a, alpha, life = region_a(bench, "async")
+    a.mirrored()
+    a.json("mirror", "pause", REPOSITORY, "us")
+    kept = dict(life.snapshots)
+    life.add(30)
+    life.snapshot("lost-1")
+    life.snapshot("lost-2")
+    done = a.json("promote", REPOSITORY, "--store", "us", "--writer", "alpha")
+    note(f"warm promotion in {done['seconds']:.2f} s, missing {done['missing']}")
+    expect("snapshots that promote lists as missing", sorted(done["missing"]["snapshots"]), ["lost-1", "lost-2"])
+    expect("restore points that are missing", done["missing"]["restore_points"], 2)
+    alpha.call("DELETE", "/_snapshot/shared")
+    life.register("s3", settings())
+    life.snapshots = kept
+    life.restore_all()
+    life.snapshot("goes-on")
+
+    report = a.json("drill", REPOSITORY, "--store", "us")
+    expect(f"a rehearsal finds everything: {report['problems']}", (report["ok"], "goes-on" in report["restore_point"]["snapshots"]), (True, True))
+    expect("failback", fail_back(a, "alpha"), True)
+    aside = list((folders["eu"] / ".snapgate/kept").rglob("*index-*"))
+    expect("divergent roots are kept aside", bool(aside), True)
+    alpha.call("DELETE", "/_snapshot/shared")
+    life.register("s3", settings())
+    life.restore_all()
+    alpha.stop()
+    a.stop()
+    shutil.rmtree(folders["us"])
+
+
+main()

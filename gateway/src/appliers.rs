@@ -1,0 +1,188 @@
+//! Which mirrors run: those of every repository whose catalog is current, onto the stores that it should have now.
+//!
+//! Looked at every few seconds, so that a store that answers again, a thaw, an adoption and a promotion need no word
+//! to each other. A repository whose catalog is not current has none: a mirror of what is not known would take
+//! the target away from the one that does know.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use policies::identity::{Repository, StoreName};
+use tokio::time::Instant;
+
+use crate::mirror::plan::{MirrorsPlan, TargetPlan};
+use crate::mirror::{self, Mirror, Mirrors};
+use crate::repository::promotion::{self, RETURNING};
+use crate::repository::witness::Witness;
+use crate::repository::{Door, OpenRepository};
+use crate::serve::mirror_source;
+use crate::state;
+use crate::stores::Store;
+use crate::stores::unreachable::Unreachable;
+
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Below every client's time-out, with what a barrier may take on top.
+const PATIENCE: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(20);
+
+pub struct Appliers {
+    door: Arc<Door>,
+    mirrors: Arc<Mirrors>,
+    plans: BTreeMap<Repository, MirrorsPlan>,
+    /// Being promoted: nothing runs until that is over.
+    held: Mutex<HashSet<Repository>>,
+    /// Their mirrors could not be set to work.
+    idle: Mutex<HashSet<Repository>>,
+    /// One look at a time.
+    looking: tokio::sync::Mutex<()>,
+}
+
+impl Appliers {
+    pub fn new(
+        door: Arc<Door>,
+        mirrors: Arc<Mirrors>,
+        plans: BTreeMap<Repository, MirrorsPlan>,
+    ) -> Self {
+        Self {
+            door,
+            mirrors,
+            plans,
+            held: Mutex::default(),
+            idle: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The configuration names this store as a mirror, or as the home, of the repository.
+    #[must_use]
+    pub fn plan_of(&self, repository: &Repository, store: &StoreName) -> Option<&TargetPlan> {
+        let plan = self.plans.get(repository)?;
+        plan.targets.iter().find(|target| target.store == *store)
+    }
+
+    /// Runs until the process ends.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            self.look().await;
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Makes what runs what should.
+    pub async fn look(&self) {
+        for open in self.door.repositories().values() {
+            let _alone = self.looking.lock().await;
+            if self.held.lock().contains(&open.name) {
+                continue;
+            }
+            match self.fit(open).await {
+                Ok(()) => {
+                    self.idle.lock().remove(&open.name);
+                }
+                Err(e) => {
+                    tracing::warn!(repository = %open.name, cause = %e, "its mirrors could not be set to work; trying again");
+                    self.idle.lock().insert(open.name.clone());
+                }
+            }
+        }
+    }
+
+    async fn fit(&self, open: &OpenRepository) -> Result<(), mirror::Trouble> {
+        let running = self.mirrors.of(&open.name);
+        if !open.gate.row().lock.catalog_is_current() {
+            if !running.is_empty() {
+                self.mirrors.stop(&open.name).await;
+            }
+            return Ok(());
+        }
+        let wanted = self.wanted(open).await?;
+        let same = running.len() == wanted.targets.len()
+            && running.iter().all(|mirror| self.is_right(open, mirror))
+            && wanted
+                .targets
+                .iter()
+                .all(|t| running.iter().any(|m| m.link.target_name == t.store));
+        if same {
+            return Ok(());
+        }
+        self.mirrors.stop(&open.name).await;
+        let target = |name: &StoreName| -> Arc<dyn Store> {
+            let known = self.door.store(name);
+            known.unwrap_or_else(|| Arc::new(Unreachable))
+        };
+        self.mirrors
+            .start(&mirror_source(&self.door, open), &wanted, target)
+            .await
+    }
+
+    /// It reads where the repository is, and writes the store that answers now.
+    fn is_right(&self, open: &OpenRepository, mirror: &Mirror) -> bool {
+        let link = &mirror.link;
+        let target = self.door.store(&link.target_name);
+        Arc::ptr_eq(&link.source.store, &open.store)
+            && target.is_none_or(|store| Arc::ptr_eq(&store, &link.target))
+    }
+
+    /// The configured targets but the one that is the primary now, and a store that is being brought back.
+    async fn wanted(&self, open: &OpenRepository) -> Result<MirrorsPlan, state::Error> {
+        let mut wanted = self.plans.get(&open.name).cloned().unwrap_or_default();
+        wanted
+            .targets
+            .retain(|target| target.store != open.plan.store);
+        let returning = self.door.state().position(open.id, RETURNING).await?;
+        if let Some(store) = returning.map(StoreName::new)
+            && store != open.plan.store
+            && wanted.targets.iter().all(|t| t.store != store)
+        {
+            wanted.targets.push(TargetPlan::onto(store));
+        }
+        Ok(wanted)
+    }
+}
+
+impl fmt::Debug for Appliers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appliers").finish_non_exhaustive()
+    }
+}
+
+/// While mirrors are being stopped and started nobody could be asked: an answer that has to wait for a barrier waits
+/// for the new arrangement.
+#[async_trait]
+impl Witness for Appliers {
+    async fn has(&self, repository: &Repository, sequence: u64) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let arranged = !self.held.lock().contains(repository)
+                && !self.idle.lock().contains(repository)
+                && self.looking.try_lock().is_ok();
+            if arranged {
+                return self.mirrors.has(repository, sequence).await;
+            }
+            if Instant::now() >= deadline {
+                return Err(format!(
+                    "the mirrors of repository '{repository}' are being set to work; repeat the request"
+                ));
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+}
+
+#[async_trait]
+impl promotion::Appliers for Appliers {
+    async fn stop(&self, repository: &Repository) {
+        self.held.lock().insert(repository.clone());
+        let _alone = self.looking.lock().await;
+        self.mirrors.stop(repository).await;
+    }
+
+    async fn start(&self, open: &OpenRepository) {
+        self.held.lock().remove(&open.name);
+        self.look().await;
+    }
+}
