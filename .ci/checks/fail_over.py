@@ -31,6 +31,11 @@ class Region(Gateway):
         repository = text[end:].replace('store = "behind"', f'store = "{self._in}"') + f"mirrors = [{mirrors}]\n"
         return text[:start] + stores + repository
 
+    def knows(self, folders):
+        """From its next start on it has these stores."""
+        self._folders = folders
+        self._config.write_text(self._settings(Store.directory(folders[self._in])))
+
     def json(self, *arguments):
         code, said = self.command(*arguments, "--json")
         expect(f"{' '.join(arguments)}: {said}", code, 0)
@@ -77,7 +82,7 @@ def a_region_dies_and_the_other_goes_on_without_losing_a_snapshot(bench):
     gone = bench.dir / "store-eu-gone"
     folders["eu"].rename(gone)
 
-    b = Region(bench, "b", folders, "us", {}).start()
+    b = Region(bench, "b", {"us": folders["us"]}, "us", {}).start()
     said = b.lock()
     expect("state of the lock in a region that knows nothing", said["state"], "frozen")
     expect(f"the way out is said: {said['reason']}", "mirror" in said["reason"], True)
@@ -107,6 +112,9 @@ def a_region_dies_and_the_other_goes_on_without_losing_a_snapshot(bench):
     expect(f"check-config says it too: {said}", "store 'us' has its highest epoch" in said, True)
     a.stop()
 
+    b.stop()
+    b.knows(folders)
+    b.start()
     wait_until(lambda: fail_back(b, "beta"), 90, "store eu answers again in region B", pause=1)
     expect("the repository is back", b.json("status", REPOSITORY)["store"], "eu")
     beta.call("DELETE", "/_snapshot/shared")

@@ -104,10 +104,10 @@ impl Step {
         if let Some(entry) = other {
             return stuck(&entry.key, Stuck::OtherRoot);
         }
-        if let Some((generation, entry)) = newest {
-            if let Some(newest) = facts.root.filter(|newest| *newest > generation) {
-                return stuck(&entry.key, Stuck::AheadOfSource { newest });
-            }
+        if let Some((generation, entry)) = newest
+            && let Some(newest) = facts.root.filter(|newest| *newest > generation)
+        {
+            return stuck(&entry.key, Stuck::AheadOfSource { newest });
         }
         let shown = newest.map(|(generation, _)| generation).max(facts.root);
         let removed = self.last.iter().find(|entry| {
