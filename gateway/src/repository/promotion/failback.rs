@@ -64,7 +64,7 @@ impl Door {
         if highest.as_ref().is_some_and(|a| a.handover == row.handover) {
             return Ok(Aside::default());
         }
-        incarnation::begin(target.as_ref())
+        incarnation::begin(self.state.as_ref(), name, target.as_ref())
             .await
             .map_err(|e| store_failed("take a new number in the store", &e))?;
         let known = open.gate.row().lock.epoch().max(row.epoch);
