@@ -168,15 +168,21 @@ impl Step {
             })
     }
 
-    /// Wherever there is a pointer it names the newest root, whatever the source's said at that moment.
+    /// Wherever there is a pointer it names the newest root, whatever the source's said at that moment: clusters take
+    /// a failure to write it lightly, and the root that an old one names goes away.
     fn pointer(&self, facts: &Facts) -> Option<Next> {
-        let last = self.last.iter().rfind(|e| e.class == Class::Pointer);
-        let (Some(entry), Some(newest)) = (last, facts.root) else {
-            return None;
+        let newest = facts.root?;
+        let written = self.last.iter().rfind(|e| e.class == Class::Pointer);
+        let (key, wanted) = match written {
+            Some(entry) => (entry.key.clone(), entry.change == Change::Put),
+            None => {
+                let root = self.last.iter().find(|e| generation(&e.class).is_some())?;
+                (beside(&root.key), facts.pointer != Pointer::Absent)
+            }
         };
-        let wanted = entry.change == Change::Put && facts.pointer != Pointer::Names(newest);
-        wanted.then(|| Next::Point {
-            key: entry.key.clone(),
+        let wrong = facts.pointer != Pointer::Names(newest);
+        (wanted && wrong).then_some(Next::Point {
+            key,
             generation: newest,
         })
     }
@@ -238,6 +244,17 @@ fn generation(class: &Class) -> Option<u64> {
         | Class::LegacyShardSnapshot { .. }
         | Class::Unknown => None,
     }
+}
+
+/// The pointer beside a root.
+fn beside(root: &ObjectKey) -> ObjectKey {
+    let folder = root
+        .as_str()
+        .rsplit_once('/')
+        .map_or("", |(folder, _)| folder);
+    let slash = if folder.is_empty() { "" } else { "/" };
+    ObjectKey::parse(&format!("{folder}{slash}index.latest"))
+        .expect("a root's folder and a short name are a key")
 }
 
 fn is_there(facts: &Facts, entry: &Entry) -> bool {

@@ -3,7 +3,8 @@
 //! What to do is decided by the production planner. The applier's steps are played one by one, each atomic only
 //! where the real thing is: one request to the target. A request whose answer was lost may be delivered later; one
 //! that was answered may be delivered again. Requests of a dead process reach the target before the next one
-//! starts or never, except plain creations, which may come at any time.
+//! starts or never, except plain creations, which may come at any time. A removal whose answer is lost was done or
+//! never will be: nothing can fence one that comes later (SEMANTICS.md, Not promised).
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -103,7 +104,12 @@ struct Target {
 enum Applier {
     Down,
     Fenced,
-    Up { known: Vec<Option<Belief>> },
+    Up {
+        known: Vec<Option<Belief>>,
+        /// The newest root and the pointer's content, as far as it saw.
+        root: Option<u64>,
+        pointer: ContentId,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -142,6 +148,8 @@ impl World {
             applied: 0,
             applier: Applier::Up {
                 known: vec![None; rules.names.len()],
+                root: None,
+                pointer: 0,
             },
             promoted: false,
             highest: None,
@@ -238,12 +246,17 @@ impl World {
             }
             Action::GiveUp(t, r) => {
                 self.left[LOST] -= 1;
-                let fenced = matches!(self.targets[t].network[r].request, Request::Fenced { .. });
-                if fenced && !self.is(Mutant::UnfencedReplacement) {
+                let gone = match self.targets[t].network[r].request {
+                    Request::Create { .. } => false,
+                    Request::Fenced { .. } => !self.is(Mutant::UnfencedReplacement),
+                    Request::Remove { .. } => true,
+                };
+                if gone {
                     self.targets[t].network.remove(r);
                 } else {
                     self.targets[t].network[r].awaited = false;
                 }
+                self.look(t);
             }
             Action::Crash(t) => {
                 self.left[CRASHES] -= 1;
@@ -260,7 +273,10 @@ impl World {
                     .retain(|sent| matches!(sent.request, Request::Create { .. }));
                 target.applier = Applier::Up {
                     known: vec![None; names],
+                    root: None,
+                    pointer: 0,
                 };
+                self.look(t);
             }
             Action::Promote(t) => self.promote(t),
         }
@@ -327,8 +343,18 @@ impl World {
         (0..self.rules.names.len()).find(|name| self.class(*name) == Class::Pointer)
     }
 
-    fn facts(&self, t: usize, known: &[Option<Belief>]) -> Facts {
-        let target = &self.targets[t];
+    /// The applier looks at the target anew.
+    fn look(&mut self, t: usize) {
+        let newest = self.newest(t);
+        let pointed = self
+            .pointer()
+            .map_or(0, |name| self.targets[t].objects[name]);
+        if let Applier::Up { root, pointer, .. } = &mut self.targets[t].applier {
+            (*root, *pointer) = (newest, pointed);
+        }
+    }
+
+    fn facts(&self, known: &[Option<Belief>], root: Option<u64>, pointed: ContentId) -> Facts {
         let keys: HashMap<ObjectKey, Known> = known
             .iter()
             .enumerate()
@@ -341,10 +367,9 @@ impl World {
                 Some((self.key(name), belief))
             })
             .collect();
-        let pointed = self.pointer().map_or(0, |name| target.objects[name]);
         Facts {
             keys,
-            root: self.newest(t),
+            root,
             pointer: match pointed.checked_sub(1) {
                 None => Pointer::Absent,
                 Some(generation) => Pointer::Names(generation),
@@ -353,7 +378,12 @@ impl World {
     }
 
     fn plan(&mut self, t: usize) {
-        let Applier::Up { known } = &self.targets[t].applier else {
+        let Applier::Up {
+            known,
+            root,
+            pointer,
+        } = &self.targets[t].applier
+        else {
             return;
         };
         let mut entries = self.entries(t);
@@ -362,7 +392,7 @@ impl World {
                 entry.change = Change::Delete;
             }
         }
-        let facts = self.facts(t, known);
+        let facts = self.facts(known, *root, *pointer);
         let after = self.targets[t].applied;
         let next = match self.mutant.filter(|mutant| mutant.plans()) {
             Some(mutant) => naive(mutant, &entries, &facts),
@@ -420,7 +450,7 @@ impl World {
             Next::Applied(upto) => {
                 self.targets[t].applied = upto;
                 self.targets[t].recorded = true;
-                if let Applier::Up { known } = &mut self.targets[t].applier {
+                if let Applier::Up { known, .. } = &mut self.targets[t].applier {
                     known.fill(None);
                 }
             }
@@ -497,8 +527,24 @@ impl World {
                 (name, Belief::Absent)
             }
         };
-        if let (Applier::Up { known }, true, true) = (&mut target.applier, heard, sent.awaited) {
-            known[name] = Some(belief);
+        let there = target.objects[name];
+        let generation = self.generation(name);
+        let is_pointer = self.pointer() == Some(name);
+        match &mut self.targets[t].applier {
+            Applier::Up {
+                known,
+                root,
+                pointer,
+            } if heard && sent.awaited => {
+                known[name] = Some(belief);
+                if is_pointer {
+                    *pointer = there;
+                } else if there != 0 {
+                    *root = (*root).max(generation);
+                }
+            }
+            Applier::Up { .. } if sent.awaited => self.look(t),
+            Applier::Up { .. } | Applier::Down | Applier::Fenced => {}
         }
     }
 

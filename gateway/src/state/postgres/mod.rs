@@ -21,10 +21,6 @@ mod digests;
 mod intents;
 mod listing;
 mod lock;
-#[allow(
-    dead_code,
-    reason = "its user, the applier, comes with the next change"
-)]
 mod mirrors;
 mod nodes;
 mod open;
