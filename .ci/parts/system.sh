@@ -1,4 +1,4 @@
-# Debian packages: the XFS tools for the power-cut rig, nginx as a peer, unzip for distributions, JDKs and a native library for the clusters.
+# Debian packages: the XFS tools for the power-cut rig, nginx as a peer, PostgreSQL for several gateways, unzip for distributions, JDKs and a native library for the clusters.
 
 install_system() {
   local missing=()
@@ -7,6 +7,7 @@ install_system() {
   command -v nginx >/dev/null || missing+=(nginx-light)
   command -v unzip >/dev/null || missing+=(unzip)
   command -v setpriv >/dev/null || missing+=(util-linux)
+  ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing+=(postgresql)
   command -v mvn >/dev/null || missing+=(maven)
   [ -e /usr/lib/x86_64-linux-gnu/libzstd.so.1 ] || missing+=(libzstd1)
   command -v systemd-analyze >/dev/null || missing+=(systemd)

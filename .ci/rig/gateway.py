@@ -43,10 +43,10 @@ class Store:
 class Gateway:
     """A configured gateway that can be started, killed and started again on the same ports and state."""
 
-    def __init__(self, bench, name, store, state=None, env=None, clusters=("rig",), retention="0s"):
+    def __init__(self, bench, name, store, state=None, env=None, clusters=("rig",), retention="0s", database=None):
         self._bench, self.name, self._env = bench, name, {**os.environ, "RUST_BACKTRACE": "1", **(env or {})}
         self._home = bench.folder(f"snapgate-{name}")
-        self._state = pathlib.Path(state) if state else self._home
+        self._database = database or f"sqlite:{pathlib.Path(state) if state else self._home}/state.db"
         self.port, self.admin, self.token, self._retention = free_port(), free_port(), "rig-admin-token-0123456789abcdef", retention
         self.accounts = {cluster: Account(self.port, f"{KEY}{cluster.upper()}", f"{SECRET}-{cluster}", BUCKET) for cluster in clusters}
         self.account = self.accounts[clusters[0]]
@@ -70,7 +70,7 @@ listen = "127.0.0.1:{self.port}"
 listen = "127.0.0.1:{self.admin}"
 token_file = "{self._home}/token"
 [state]
-url = "sqlite:{self._state}/state.db"
+url = "{self._database}"
 {keys}[stores.behind]
 {behind}[repositories.{REPOSITORY}]
 bucket = "{BUCKET}"
