@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::*;
 use crate::state::conformance::{World, conformance, entry};
 
+mod outcome;
 mod server;
+use crate::state::Nodes;
 use server::Server;
 
 async fn fresh() -> (Arc<dyn State>, ()) {

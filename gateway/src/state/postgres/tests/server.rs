@@ -35,6 +35,7 @@ max_connections = 200
 shared_buffers = 32MB
 log_min_messages = fatal
 archive_mode = off
+hot_standby = off
 restore_command = '/bin/false'
 ";
 

@@ -1,0 +1,183 @@
+//! What a COMMIT did whose answer was lost, and what a database does that is served by another server.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use policies::lock::{Freeze, Lock};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::server::{settings, url_at};
+use super::*;
+
+const PASS: u8 = 0;
+/// The connection is cut in place of the next COMMIT, or in place of its answer.
+const CUT_BEFORE: u8 = 1;
+const CUT_AFTER: u8 = 2;
+
+/// Stands between a node and its server.
+struct Cutter {
+    port: u16,
+    mode: Arc<AtomicU8>,
+}
+
+impl Cutter {
+    async fn before(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mode = Arc::new(AtomicU8::new(PASS));
+        let seen = Arc::clone(&mode);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                tokio::spawn(carry(client, server, Arc::clone(&seen)));
+            }
+        });
+        Self { port, mode }
+    }
+
+    fn cut(&self, mode: u8) {
+        self.mode.store(mode, Ordering::Release);
+    }
+}
+
+async fn carry(mut client: TcpStream, mut server: TcpStream, mode: Arc<AtomicU8>) {
+    let (mut asked, mut told) = ([0; 65536], [0; 65536]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(length @ 1..) = read else { return };
+                let commits = asked[..length].windows(6).any(|w| w == b"COMMIT");
+                let mode = if commits { mode.swap(PASS, Ordering::AcqRel) } else { PASS };
+                if mode == CUT_BEFORE {
+                    return;
+                }
+                if server.write_all(&asked[..length]).await.is_err() {
+                    return;
+                }
+                if mode == CUT_AFTER {
+                    // The server's answer says that it is done; nobody hears it.
+                    let _answer = server.read(&mut told).await;
+                    return;
+                }
+            }
+            read = server.read(&mut told) => {
+                let Ok(length @ 1..) = read else { return };
+                if client.write_all(&told[..length]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn node_behind(cutter: &Cutter, database: &str) -> Database {
+    let url = url_at(cutter.port, database);
+    Database::open(&settings(&url), "behind").await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_is_looked_up_and_was_done() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let cutter = Cutter::before(server.port).await;
+    let state = node_behind(&cutter, &database).await;
+    let world = World::held(&state, "logs").await;
+    cutter.cut(CUT_AFTER);
+    assert_eq!(world.record(&state, "a").await, 1);
+    assert!(world.object(&state, "a").await.is_some());
+    assert_eq!(world.record(&state, "b").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_never_arrived_is_looked_up_and_was_not_done() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let cutter = Cutter::before(server.port).await;
+    let state = node_behind(&cutter, &database).await;
+    let world = World::held(&state, "logs").await;
+    cutter.cut(CUT_BEFORE);
+    let lost = state.record(&world.permit(), world.put("a")).await;
+    assert!(matches!(lost, Err(WriteError::Failed(_))), "{lost:?}");
+    assert_eq!(world.object(&state, "a").await, None);
+    assert_eq!(world.record(&state, "a").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_to_another_timeline_freezes_every_repository() {
+    let server = Server::start("");
+    let database = server.database().await;
+    let state = server.open(&database).await;
+    let world = World::held(&state, "logs").await;
+    // A recovery that ends where the archive ends begins a new timeline, as a promoted standby does.
+    server.restart(|data| std::fs::write(data.join("recovery.signal"), "").unwrap());
+    let again = server.open(&database).await;
+    let lock = again.lock(world.row.id).await.unwrap().lock;
+    let reason = Freeze::DatabaseMoved;
+    assert_eq!(
+        lock,
+        Lock::Frozen {
+            epoch: policies::identity::Epoch(1),
+            reason
+        }
+    );
+    let refused = state.record(&world.permit(), world.put("a")).await;
+    assert!(
+        matches!(refused, Err(WriteError::LockMoved(_))),
+        "{refused:?}"
+    );
+    assert_eq!(again.verify_audit().await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_at_once_make_one_schema_and_see_each_others_writes() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let nodes = futures::future::join_all((0..4).map(|_| server.open(&database))).await;
+    let world = World::held(&nodes[0], "logs").await;
+    for (n, node) in nodes.iter().enumerate() {
+        World::vacant(node, "logs").await;
+        assert_eq!(world.record(node, &format!("key-{n}")).await, n as u64 + 1);
+        assert!(world.object(&nodes[0], &format!("key-{n}")).await.is_some());
+    }
+    assert_eq!(nodes[3].others_alive().await.unwrap(), 3);
+    assert!(nodes[0].leads().await.unwrap());
+    assert!(!nodes[1].leads().await.unwrap());
+    let secrets = futures::future::join_all(nodes.iter().map(Nodes::shared_secret)).await;
+    assert!(
+        secrets
+            .windows(2)
+            .all(|w| w[0].as_ref().unwrap() == w[1].as_ref().unwrap())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_judged_by_less_than_was_committed_is_refused() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let (one, other) = (server.open(&database).await, server.open(&database).await);
+    let world = World::held(&one, "logs").await;
+    World::vacant(&other, "logs").await;
+    let judged = world.record(&one, "base/logs/__blob").await;
+    world.record(&other, "base/logs/index-1").await;
+    let removal = vec![world.removal("base/logs/__blob", None)];
+    let stale = one
+        .remove_judged(&world.permit(), removal.clone(), judged)
+        .await;
+    assert!(matches!(stale, Err(WriteError::KeyBusy)), "{stale:?}");
+    let fresh = one
+        .remove_judged(&world.permit(), removal, judged + 1)
+        .await;
+    assert!(fresh.unwrap()[0].is_some());
+    let root = NewIntent {
+        upload: UploadId("u".into()),
+        put: world.put("base/logs/index-2"),
+    };
+    let stale = other
+        .open_judged(&world.permit(), root.clone(), judged + 1)
+        .await;
+    assert!(matches!(stale, Err(WriteError::KeyBusy)), "{stale:?}");
+    other
+        .open_judged(&world.permit(), root, judged + 2)
+        .await
+        .unwrap();
+}
