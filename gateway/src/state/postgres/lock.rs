@@ -123,6 +123,10 @@ impl Known {
     }
 }
 
+pub(super) const WRITE_COUNTERS: &str =
+    "UPDATE turns SET sequence = $2, unjournalled = $3, objects = $4, bytes = $5,
+     last_root = $6, last_change = $7 WHERE id = $1";
+
 pub(super) async fn write_counters(
     db: &ClientWrapper,
     turn: i64,
@@ -130,8 +134,7 @@ pub(super) async fn write_counters(
 ) -> Result<(), Sql> {
     execute(
         db,
-        "UPDATE turns SET sequence = $2, unjournalled = $3, objects = $4, bytes = $5, last_root = $6, last_change = $7
-         WHERE id = $1",
+        WRITE_COUNTERS,
         &[
             &turn,
             &int(counters.sequence),

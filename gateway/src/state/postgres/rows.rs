@@ -19,6 +19,14 @@ pub(super) use object_columns;
 pub(super) type Sql = deadpool_postgres::tokio_postgres::Error;
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
+/// So that they are executed when they are sent.
+pub(super) async fn prepare(db: &ClientWrapper, statements: &[&str]) -> Result<(), Sql> {
+    for sql in statements {
+        db.prepare_cached(sql).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn query(
     db: &ClientWrapper,
     sql: &str,

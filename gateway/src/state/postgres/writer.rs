@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::catalog;
 use super::lock::{self, Known};
 use super::nodes::Uptime;
-use super::rows::{Sql, execute, first, int};
+use super::rows::{Sql, execute, first, int, prepare};
 use crate::state::leave::Leave;
 use crate::state::{Error, Put, Recorded, Result, WriteError};
 
@@ -39,6 +39,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the outcome of an interrupted COMMIT is asked for, and how often.
 const LOOK_UP: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+const TURN: &str = "SELECT 1 FROM turns WHERE id = $1 FOR UPDATE";
+const NUMBER: &str = "INSERT INTO groups (turn, node, number) VALUES ($1, $2, $3)
+     ON CONFLICT (turn, node) DO UPDATE SET number = excluded.number";
 
 /// Why a request fails: the world is not as its caller thought, or PostgreSQL failed.
 #[derive(Debug)]
@@ -391,9 +395,10 @@ impl Worker {
     async fn begin(&self, session: &Arc<Session>) -> Result<Tx> {
         let db = session.db();
         let turn = self.turn;
+        prepare(db, &[TURN, lock::KNOWN]).await?;
         let (begun, at_turn, known) = join3(
             db.batch_execute("BEGIN"),
-            execute(db, "SELECT 1 FROM turns WHERE id = $1 FOR UPDATE", &[&turn]),
+            execute(db, TURN, &[&turn]),
             first(db, lock::KNOWN, &[&turn]),
         )
         .await;
@@ -452,8 +457,11 @@ impl Worker {
         Ok(changed)
     }
 
+    /// One trip to the server. What is sent together runs in that order only if nothing of it has to be prepared
+    /// first: a COMMIT must not overtake what it commits.
     async fn commit(&self, session: &Session, counted: Option<lock::Counters>) -> Result<()> {
         let db = session.db();
+        prepare(db, &[lock::WRITE_COUNTERS, NUMBER]).await?;
         let counters = async {
             match counted {
                 Some(counters) => lock::write_counters(db, self.turn, counters).await,
@@ -462,12 +470,7 @@ impl Worker {
         };
         let (counted, numbered, committed) = join3(
             counters,
-            execute(
-                db,
-                "INSERT INTO groups (turn, node, number) VALUES ($1, $2, $3)
-                 ON CONFLICT (turn, node) DO UPDATE SET number = excluded.number",
-                &[&self.turn, &self.node, &self.number],
-            ),
+            execute(db, NUMBER, &[&self.turn, &self.node, &self.number]),
             db.batch_execute("COMMIT"),
         )
         .await;
@@ -504,12 +507,7 @@ impl Worker {
         let session = Session::begin(&self.pool).await?;
         let db = session.db();
         db.batch_execute("BEGIN").await?;
-        execute(
-            db,
-            "SELECT 1 FROM turns WHERE id = $1 FOR UPDATE",
-            &[&self.turn],
-        )
-        .await?;
+        execute(db, TURN, &[&self.turn]).await?;
         let row = first(
             db,
             "SELECT number FROM groups WHERE turn = $1 AND node = $2",
