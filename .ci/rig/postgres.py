@@ -32,7 +32,7 @@ class Postgres:
 
     def start(self):
         command = [*self._as_postgres(), programs() / "postgres", "-D", self._data, "-p", str(self.port), "-c", "listen_addresses=127.0.0.1",
-                   "-c", f"unix_socket_directories={self._home}"]
+                   "-c", "unix_socket_directories="]
         self._process = self._bench.process(Process("postgres", command, self._bench.dir / "postgres.log", cwd="/"))
         wait_until(lambda: subprocess.run([programs() / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False).returncode == 0,
                    60, "PostgreSQL answers", self._process)

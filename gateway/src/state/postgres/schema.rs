@@ -33,7 +33,7 @@ pub(super) async fn migrate(db: &Client) -> Result<(), OpenError> {
     for _ in 0..TRIES {
         match db.batch_execute(VERSION_TABLE).await {
             Ok(()) => return apply(db).await,
-            Err(e) if made_by_another(&e) => {}
+            Err(e) if made_by_another(&e) => db.batch_execute("ROLLBACK").await?,
             Err(e) => return Err(e.into()),
         }
     }
