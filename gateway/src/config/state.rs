@@ -1,8 +1,12 @@
 //! Where the state database is.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use policies::identity::Repository;
+
 use super::{Error, secret, settings};
+use crate::mirror::plan::MirrorsPlan;
 use crate::state::postgres::{self, SettingsError, without_password};
 
 #[derive(Debug)]
@@ -13,7 +17,12 @@ pub enum StatePlan {
     Postgres(Box<postgres::Settings>),
 }
 
-pub fn check(file: &Path, folder: &Path, state: settings::State) -> Result<StatePlan, Error> {
+pub fn check(
+    file: &Path,
+    folder: &Path,
+    state: settings::State,
+    mirrors: &BTreeMap<Repository, MirrorsPlan>,
+) -> Result<StatePlan, Error> {
     let url = state.url;
     match url.split_once(':') {
         Some(("sqlite", path)) if !path.is_empty() => {
@@ -35,6 +44,15 @@ pub fn check(file: &Path, folder: &Path, state: settings::State) -> Result<State
             ))
         }
         Some(("postgres" | "postgresql", _)) => {
+            // A mirror has one applier; nothing yet makes sure that it is of one gateway only.
+            if let Some((name, _)) = mirrors.iter().find(|(_, plan)| !plan.targets.is_empty()) {
+                return Err(Error::new(
+                    file,
+                    format!("repositories.{name}.mirrors"),
+                    "mirrors are not built yet for gateways that share a state database",
+                    "leave them out, or use sqlite:FILE with one gateway",
+                ));
+            }
             let password = state
                 .password_file
                 .map(|path| secret::read(file, "state.password_file", &folder.join(path)))
@@ -76,14 +94,41 @@ fn refused(file: &Path, e: &SettingsError) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use policies::identity::StoreName;
+
     use super::*;
+    use crate::mirror::plan::TargetPlan;
 
     fn checked(url: &str) -> Result<StatePlan, Error> {
         let state = settings::State {
             url: url.into(),
             ..settings::State::default()
         };
-        check(Path::new("snapgate.toml"), Path::new("/etc"), state)
+        check_alone(state)
+    }
+
+    fn check_alone(state: settings::State) -> Result<StatePlan, Error> {
+        let (file, folder) = (Path::new("snapgate.toml"), Path::new("/etc"));
+        check(file, folder, state, &BTreeMap::new())
+    }
+
+    #[test]
+    fn mirrors_of_gateways_that_share_a_database_are_refused_by_name() {
+        let state = settings::State {
+            url: "postgres://snapgate@db.example/snapgate".into(),
+            ..settings::State::default()
+        };
+        let mirrored = MirrorsPlan {
+            targets: vec![TargetPlan::onto(StoreName::new("us"))],
+            journal_limit: 1000,
+        };
+        let mirrors = BTreeMap::from([(Repository::new("prod"), mirrored)]);
+        let (file, folder) = (Path::new("snapgate.toml"), Path::new("/etc"));
+        let refused = check(file, folder, state, &mirrors).unwrap_err();
+        assert!(
+            refused.to_string().contains("repositories.prod.mirrors"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -116,7 +161,7 @@ mod tests {
             ca_file: Some("ca.pem".into()),
             ..settings::State::default()
         };
-        let refused = check(Path::new("snapgate.toml"), Path::new("/etc"), state).unwrap_err();
+        let refused = check_alone(state).unwrap_err();
         assert!(refused.to_string().contains("state.ca_file"), "{refused}");
     }
 }
