@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use policies::identity::StoreName;
-use policies::lock::Freeze;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +38,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let stores = open_stores(&plan).await?;
     let door = Arc::new(open_door(&plan, &state, &stores).await?);
     door.recover().await?;
-    let watchers = watch_for_other_gateways(&door, &stores).await;
+    let watchers = watch_for_other_gateways(&door, &stores);
 
     let stop = CancellationToken::new();
     let mut reapers = spawn_reapers(&door);
@@ -219,36 +218,15 @@ async fn open_door(
     Ok(door.with_stores(known.collect()))
 }
 
-/// Takes this start's number in every store whose repositories are beyond doubt, and watches for higher ones.
-async fn watch_for_other_gateways(
+/// Watches every store for later starts of other gateways; a promotion may bring a repository to any of them.
+fn watch_for_other_gateways(
     door: &Arc<Door>,
     stores: &HashMap<StoreName, Arc<dyn Store>>,
 ) -> Vec<tokio::task::JoinHandle<()>> {
-    let mut tasks = Vec::new();
-    for (name, store) in stores {
-        let here: Vec<_> = door
-            .repositories()
-            .values()
-            .filter(|open| open.plan.store == *name)
-            .cloned()
-            .collect();
-        if !here.is_empty() && !here.iter().any(|open| open.gate.is_frozen()) {
-            match incarnation::begin(door.state().as_ref(), name, store.as_ref()).await {
-                Ok(ours) => here.iter().for_each(|open| open.stand_as(ours)),
-                Err(e) => {
-                    tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
-                    here.iter()
-                        .for_each(|open| open.gate.doubt(Freeze::StoreUnreachable));
-                }
-            }
-        }
-        tasks.push(tokio::spawn(incarnation::watch(
-            Arc::clone(door),
-            name.clone(),
-            Arc::clone(store),
-        )));
-    }
-    tasks
+    stores
+        .keys()
+        .map(|store| tokio::spawn(incarnation::watch(Arc::clone(door), store.clone())))
+        .collect()
 }
 
 /// A store that did not answer at start; mirrors wait for it.

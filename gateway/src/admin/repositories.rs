@@ -86,7 +86,7 @@ pub fn lock(row: &LockRow) -> Value {
         "state": state,
         "holder": holder.map(policies::identity::Cluster::as_str),
         "epoch": epoch.0,
-        "since": clock::rfc3339(row.since_ms),
+        "since": row.since(),
         "reason": why,
         "next": next.map(|next| format!("{next:?}").split('(').next().unwrap_or_default().to_lowercase()),
     })

@@ -6,7 +6,6 @@
 //! for what lies there and takes out rows for what does not; it changes no object. A listing that fails changes nothing.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use futures::future::try_join_all;
 use policies::key::{Class, ObjectKey, Place, RESERVED};
@@ -67,8 +66,8 @@ impl Scan {
 
 impl Door {
     /// Looks at the store once, before anything listens: one that holds what the catalog does not know freezes.
-    pub(super) async fn check_known(&self, open: &Arc<OpenRepository>) -> Result<(), Error> {
-        let Lock::Vacant { .. } = open.gate.row().lock else {
+    pub(super) async fn check_known(&self, open: &OpenRepository) -> Result<(), Error> {
+        let Lock::Vacant { .. } = open.gate.told().lock else {
             return Ok(());
         };
         let first = open.store.list(&open.plan.prefix(), None, 1).await;

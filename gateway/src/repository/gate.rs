@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use super::door::{Found, OpenRepository};
 use super::{Caller, Door, Error, Refusal, unavailable};
 use crate::state::{LockRow, WriteError};
-use crate::telemetry::clock;
 
 /// A write waits this long for a hand-over before it is told to come back (below every client's read time-out).
 const HOLD: Duration = Duration::from_secs(25);
@@ -23,7 +22,10 @@ const HOLD: Duration = Duration::from_secs(25);
 /// One repository's lock as this process last saw it.
 #[derive(Debug)]
 pub struct Gate {
+    /// What the state database said.
     row: watch::Sender<LockRow>,
+    /// What this process alone doubts: its start could not be carried through, or the doubt not be written down.
+    doubt: parking_lot::Mutex<Option<Freeze>>,
     /// Hand-overs and takes go one at a time.
     pub(super) moving: tokio::sync::Mutex<()>,
     /// The repository moved to another store: what still uses this one learns nothing of its lock any more.
@@ -35,19 +37,35 @@ impl Gate {
     pub fn new(row: LockRow) -> Self {
         Self {
             row: watch::Sender::new(row),
+            doubt: parking_lot::Mutex::new(None),
             moving: tokio::sync::Mutex::new(()),
             retired: AtomicBool::new(false),
         }
     }
 
+    /// What clients and operators meet: the row, or frozen while this process doubts.
     #[must_use]
     pub fn row(&self) -> LockRow {
+        let mut row = self.told();
+        if let Some(reason) = self.doubted() {
+            let epoch = row.lock.epoch();
+            row.lock = Lock::Frozen { epoch, reason };
+        }
+        row
+    }
+
+    /// The row as the state database said, whatever this process doubts: for who settles the doubt.
+    pub(super) fn told(&self) -> LockRow {
         self.row.borrow().clone()
+    }
+
+    pub(super) fn doubted(&self) -> Option<Freeze> {
+        self.doubt.lock().clone()
     }
 
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        matches!(self.row.borrow().lock, Lock::Frozen { .. })
+        matches!(self.row().lock, Lock::Frozen { .. })
     }
 
     /// Takes over what the state database said; older rows are ignored.
@@ -59,14 +77,22 @@ impl Gate {
             }
             newer
         });
+        // A doubt that is written down ends where that ends.
+        if matches!(self.told().lock, Lock::Frozen { .. }) {
+            self.trust();
+        }
     }
 
-    /// Freezes this process's view without asking the state database: what is doubted is the store.
-    pub fn doubt(&self, reason: Freeze) {
-        self.row.send_modify(|row| {
-            let epoch = row.lock.epoch();
-            row.lock = Lock::Frozen { epoch, reason };
-        });
+    /// Freezes this process's view without asking the state database; for good: [`Door::doubt`].
+    pub(super) fn doubt(&self, reason: Freeze) {
+        self.doubt.lock().get_or_insert(reason);
+        self.row.send_modify(|_| {});
+    }
+
+    /// This process doubts no more.
+    pub(super) fn trust(&self) {
+        *self.doubt.lock() = None;
+        self.row.send_modify(|_| {});
     }
 
     /// Ends this view for good: whoever came in by it is told to ask again, and then meets the repository where it
@@ -82,7 +108,7 @@ impl Gate {
     /// While it is not known what the store holds, even reads are refused: an empty list or a 404 would make
     /// a cluster believe that the repository is empty.
     pub(super) fn check_store_known(&self, name: &Repository) -> Result<(), Error> {
-        let lock = self.row.borrow().lock.clone();
+        let lock = self.row().lock;
         if lock.catalog_is_current() {
             return Ok(());
         }
@@ -158,7 +184,7 @@ impl OpenRepository {
             writing,
             mode: self.plan.mode,
         };
-        lock::admit(&self.gate.row.borrow().lock, request)
+        lock::admit(&self.gate.row().lock, request)
     }
 
     async fn wait_for_move(
@@ -188,8 +214,11 @@ impl OpenRepository {
             lock::Refusal::NotAWriter { .. }
             | lock::Refusal::HeldByOther { .. }
             | lock::Refusal::VacantManual { .. } => {
-                let since = clock::rfc3339(self.gate.row.borrow().since_ms);
-                Refusal::Lock(refusal.sentence(&since)).into()
+                let sentence = match self.gate.row().since() {
+                    Some(since) => refusal.sentence(&since),
+                    None => refusal.to_string(),
+                };
+                Refusal::Lock(sentence).into()
             }
         }
     }
@@ -235,6 +264,12 @@ pub(super) fn state_failed(doing: &str, e: &crate::state::Error) -> Error {
                 "the state database's disk is full; writes are answered 503 until there is room"
             );
             Error::SlowDown("The gateway's disk is full; try again later.".into())
+        }
+        crate::state::Error::NumbersUsedUp => {
+            tracing::error!("the journal waits for its next numbers to be reserved in the store");
+            Error::SlowDown(
+                "The gateway waits for its store to take a record of its own; try again.".into(),
+            )
         }
         crate::state::Error::Failed(_)
         | crate::state::Error::Closed

@@ -47,8 +47,6 @@ pub struct Guarding {
     pub(super) commits: tokio::sync::RwLock<()>,
     recent: Mutex<Recent>,
     pub(super) keeping: Arc<Keeping>,
-    /// The cluster id that committed roots under this epoch.
-    bound: Mutex<Option<(Epoch, Arc<str>)>>,
     /// Where several nodes write: the journal's entry up to which the guard knows what they wrote.
     followed: Mutex<u64>,
 }
@@ -62,7 +60,8 @@ impl std::fmt::Debug for Guarding {
 /// A root that may be committed.
 pub(super) struct AdmittedRoot {
     admitted: Admitted,
-    bind: Option<Arc<str>>,
+    /// The cluster id that the root is the first of its epoch to name.
+    pub(super) bind: Option<Arc<str>>,
 }
 
 impl AdmittedRoot {
@@ -113,7 +112,6 @@ impl Guarding {
             commits: tokio::sync::RwLock::new(()),
             recent: Mutex::default(),
             keeping: Arc::default(),
-            bound: Mutex::new(None),
             followed: Mutex::new(0),
         }
     }
@@ -168,10 +166,7 @@ impl Guarding {
         }
     }
 
-    pub(super) fn committed(&self, root: AdmittedRoot, epoch: Epoch) {
-        if let Some(cluster) = root.bind {
-            *self.bound.lock() = Some((epoch, cluster));
-        }
+    pub(super) fn committed(&self, root: AdmittedRoot) {
         self.guard.lock().committed(root.admitted);
         *self.recent.lock() = Recent::default();
     }
@@ -310,11 +305,11 @@ impl Door {
                 return Err(refused(&refusal));
             }
         };
-        let bound = open
-            .guarding
-            .bound
-            .lock()
-            .clone()
+        let bound = self
+            .state
+            .bound_cluster(open.id)
+            .await
+            .map_err(|e| state_failed("look up its cluster", &e))?
             .filter(|(epoch, _)| *epoch == super::write::epoch_of(permit));
         let mut facts = Observed::default();
         let admitted = loop {

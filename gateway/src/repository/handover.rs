@@ -10,7 +10,7 @@ use policies::identity::{Cluster, Epoch, Handover, Repository, StoreName};
 use policies::lock::anchor::{self, Anchor, BrokenChain, Stored};
 use policies::lock::handover::{Change, Product};
 use policies::lock::{
-    self, Denied, Effect, Event, Findings, Freeze, Lock, Outcome, Patience, Step,
+    self, Denied, Effect, Event, Findings, Freeze, Lock, Next, Outcome, Patience, Step,
 };
 use tokio::time::Instant;
 
@@ -18,6 +18,8 @@ use super::adoption::Scan;
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
+use super::recovery::is_recovering;
+use super::sequences::Moment;
 use super::verify::Progress;
 use super::{Caller, Door, incarnation, unavailable};
 use crate::state::{AuditEntry, LockRow, NewLock, UploadQuery, WriteError};
@@ -74,6 +76,14 @@ impl Door {
         ask: Ask,
         reason: Option<String>,
     ) -> Result<LockRow, Error> {
+        if let Some(reason) = open.gate.doubted() {
+            return match ask {
+                Ask::Thaw { .. } => self.thaw_here(open).await,
+                Ask::Lock { .. } | Ask::Unlock | Ask::Freeze => {
+                    Err(refused(&Denied::Frozen(reason), &open.name))
+                }
+            };
+        }
         let _moving = open.gate.moving.lock().await;
         let mut wait_mirror = None;
         let event = match ask {
@@ -103,14 +113,28 @@ impl Door {
             },
             Ask::Thaw { recover } => {
                 if recover {
+                    // A number that is taken in vain would make an overtaken gateway the newest.
+                    let lock = self.read_row(open).await?.lock;
+                    if !matches!(
+                        lock,
+                        Lock::Frozen { .. }
+                            | Lock::Fenced {
+                                next: Next::Recover,
+                                ..
+                            }
+                    ) {
+                        return Err(refused(&Denied::NotFrozen, &open.name));
+                    }
                     self.stand_anew(open).await?;
-                } else if open.gate.row().lock.catalog_is_current() {
-                    self.end_intents(open, Patience::None).await?;
+                } else {
+                    self.ready_to_thaw(open).await?;
                 }
-                let anchor = self
-                    .highest_anchor(open)
-                    .await?
-                    .map_or(Epoch(0), |a| a.epoch);
+                let anchor = if recover {
+                    self.last_epoch(open).await?
+                } else {
+                    let highest = self.highest_anchor(open).await?;
+                    highest.map_or(Epoch(0), |a| a.epoch)
+                };
                 Event::Thaw {
                     recover,
                     anchor,
@@ -156,6 +180,7 @@ impl Door {
                 open.name
             )));
         }
+        self.reserve_numbers(open, Moment::Rebuild).await?;
         let scan = self.scan_on(open, progress).await?;
         if let Some(root) = self.root_behind_us(open).await? {
             self.forget_scan(open).await?;
@@ -179,16 +204,43 @@ impl Door {
         Ok((row, scan))
     }
 
+    /// What the gateway knows is current, or was and could not be read for a while.
+    async fn ready_to_thaw(&self, open: &OpenRepository) -> Result<(), Error> {
+        match open.gate.row().lock {
+            Lock::Frozen {
+                reason: Freeze::Operator(_) | Freeze::StoreUnreachable,
+                ..
+            } => {
+                self.end_intents(open, Patience::None).await?;
+                self.load_guard(open).await?;
+            }
+            Lock::Frozen { .. }
+            | Lock::Vacant { .. }
+            | Lock::Held { .. }
+            | Lock::Draining { .. }
+            | Lock::Fenced { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What a start could not do, because its store did not answer, is done now.
+    async fn thaw_here(&self, open: &OpenRepository) -> Result<LockRow, Error> {
+        self.start_again(open).await?;
+        match open.gate.row() {
+            LockRow {
+                lock: Lock::Frozen { reason, .. },
+                ..
+            } => Err(refused(&Denied::Frozen(reason), &open.name)),
+            row => Ok(row),
+        }
+    }
+
     /// A recovery takes a new number in the store first, so that any other gateway there freezes.
     async fn stand_anew(&self, open: &OpenRepository) -> Result<(), Error> {
         let ours = incarnation::begin(self.state.as_ref(), &open.plan.store, open.store.as_ref())
             .await
             .map_err(|e| store_failed("take a new number in the store", &e))?;
-        for other in self
-            .repositories()
-            .values()
-            .filter(|other| other.plan.store == open.plan.store)
-        {
+        for other in self.in_store(&open.plan.store) {
             other.stand_as(ours);
         }
         Ok(())
@@ -247,24 +299,41 @@ impl Door {
             .map(|_| ())
     }
 
-    /// Stops all writes at once, here and in the state database.
+    /// Stops all writes in the state database, whatever hand-over is under way: that one finds the row moved.
     pub(super) async fn freeze_for(
         &self,
         open: &OpenRepository,
         reason: Freeze,
     ) -> Result<(), Error> {
-        let _moving = open.gate.moving.lock().await;
-        self.drive(
-            open,
-            Event::Doubt(reason),
-            &Hand {
-                principal: "snapgate",
-                reason: None,
-                wait_mirror: None,
-            },
-        )
-        .await
-        .map(|_| ())
+        let hand = Hand {
+            principal: "snapgate",
+            reason: None,
+            wait_mirror: None,
+        };
+        let mut tries = 0;
+        loop {
+            let row = self.read_row(open).await?;
+            // A doubt has no effects to act on: it only stops.
+            let step = match lock::step(&row.lock, Event::Doubt(reason.clone())) {
+                Outcome::Move(step) => step,
+                Outcome::Stay(_) => return Ok(()),
+                Outcome::Deny(denied) => return Err(refused(&denied, &open.name)),
+            };
+            match self.move_row(open, &row, step, &hand).await {
+                Ok(_) => return Ok(()),
+                Err(Error::Failed(super::Error::SlowDown(_))) if tries < MOST_MOVES => tries += 1,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Stops all writes at once, here and in the state database.
+    pub(super) async fn doubt(&self, open: &OpenRepository, reason: Freeze) {
+        tracing::error!(repository = %open.name, %reason, "frozen");
+        open.gate.doubt(reason.clone());
+        if let Err(e) = self.freeze_for(open, reason).await {
+            tracing::error!(repository = %open.name, cause = %e, "frozen in this process only");
+        }
     }
 
     async fn drive(
@@ -370,6 +439,10 @@ impl Door {
     ) -> Result<Option<Event>, Error> {
         match effect {
             Effect::EndIntents { patience } => {
+                if is_recovering(&row.lock) {
+                    // Whatever is recorded from now on is above all numbers that were ever used.
+                    self.reserve_numbers(open, Moment::Rebuild).await?;
+                }
                 self.end_intents(open, patience).await?;
                 if let (Some(mirror), Lock::Draining { .. }) = (hand.wait_mirror, &row.lock) {
                     self.wait_for_mirror(open, mirror).await?;
@@ -544,6 +617,18 @@ impl Door {
             }
             Err(e) => Err(store_failed("write the epoch's anchor", &e).into()),
         }
+    }
+
+    /// The highest epoch that an anchor is named after, also where they are no chain: a recovery begins it anew.
+    async fn last_epoch(&self, open: &OpenRepository) -> Result<Epoch, Error> {
+        let names = own::names(open.store.as_ref(), &anchor::prefix(&open.name))
+            .await
+            .map_err(|e| store_failed("list its anchors", &e))?;
+        let last = names.last().and_then(|name| {
+            let epoch = name.as_str().rsplit('/').next()?;
+            epoch.parse().ok()
+        });
+        Ok(Epoch(last.unwrap_or(0)))
     }
 
     async fn highest_anchor(&self, open: &OpenRepository) -> Result<Option<Anchor>, Error> {

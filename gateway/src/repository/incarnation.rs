@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use policies::identity::{Epoch, Repository, StoreName};
 use policies::key::{ObjectKey, RESERVED};
-use policies::lock::{self, Freeze};
+use policies::lock::{self, Freeze, Lock};
 
 use super::Door;
 use super::door::OpenRepository;
+use super::sequences::Moment;
 use crate::state::State;
 use crate::stores::{self, Store, own};
 
@@ -106,30 +107,101 @@ pub async fn standing(
     Ok(number(&last.name).filter(|_| one_of_us).map(Incarnation))
 }
 
-/// Runs until the process ends: freezes the store's repositories when another gateway appears. Each repository
-/// looks by the number it stands with now; a recovery takes a new one, and a promotion brings a repository here.
-pub async fn watch(door: Arc<Door>, name: StoreName, store: Arc<dyn Store>) {
-    loop {
-        tokio::time::sleep(INTERVAL).await;
-        let repositories = door.repositories();
-        let here = |open: &&Arc<OpenRepository>| open.plan.store == name && !open.gate.is_frozen();
-        for open in repositories.values().filter(here) {
+impl Door {
+    /// At start: takes the next number in a store, for all its repositories. A state database that is older than
+    /// the store in one of them, or lost against another gateway, takes none: it would freeze the right one. False =
+    /// the store did not take it.
+    pub(super) async fn stand(&self, name: &StoreName) -> bool {
+        let here = self.in_store(name);
+        let Some(store) = here.first().map(|open| Arc::clone(&open.store)) else {
+            return true;
+        };
+        let lost = |open: &&Arc<OpenRepository>| match open.gate.told().lock {
+            Lock::Frozen { reason, .. } => {
+                matches!(
+                    reason,
+                    Freeze::AnchorAhead { .. } | Freeze::OtherGateway | Freeze::DatabaseMoved
+                )
+            }
+            Lock::Vacant { .. }
+            | Lock::Held { .. }
+            | Lock::Draining { .. }
+            | Lock::Fenced { .. } => false,
+        };
+        if here.iter().any(|open| lost(&open)) {
+            for open in here.iter().filter(|open| !lost(open)) {
+                self.doubt(open, Freeze::OtherGateway).await;
+            }
+            return true;
+        }
+        // All that was here is somewhere else now, and its new gateway may stand here again.
+        let gone = |open: &Arc<OpenRepository>| {
+            let lock = open.gate.told().lock;
+            matches!(
+                lock,
+                Lock::Frozen {
+                    reason: Freeze::Promoted { .. },
+                    ..
+                }
+            )
+        };
+        if here.iter().all(gone) {
+            return true;
+        }
+        match begin(self.state.as_ref(), name, store.as_ref()).await {
+            Ok(ours) => {
+                here.iter().for_each(|open| open.stand_as(ours));
+                true
+            }
+            Err(e) => {
+                tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
+                for open in here.iter().filter(|open| !open.gate.is_frozen()) {
+                    open.gate.doubt(Freeze::StoreUnreachable);
+                }
+                false
+            }
+        }
+    }
+
+    pub(super) fn in_store(&self, name: &StoreName) -> Vec<Arc<OpenRepository>> {
+        self.repositories()
+            .values()
+            .filter(|open| open.plan.store == *name)
+            .cloned()
+            .collect()
+    }
+
+    /// One look: freezes the store's repositories if another gateway appeared, and sees to it that their journals
+    /// have numbers. Each repository looks by the number it stands with now; a recovery takes a new one.
+    pub async fn look_around(&self, name: &StoreName) {
+        for open in self.in_store(name) {
+            if open.gate.is_frozen() {
+                continue;
+            }
             let Some(ours) = *open.incarnation.lock() else {
                 continue;
             };
-            match standing(door.state.as_ref(), &name, store.as_ref(), ours).await {
+            match standing(self.state.as_ref(), name, open.store.as_ref(), ours).await {
                 Ok(Some(now)) => open.stand_as(now),
                 Ok(None) => {
-                    tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");
-                    if let Err(e) = door.freeze_for(open, Freeze::OtherGateway).await {
-                        tracing::error!(repository = %open.name, cause = %e, "frozen in this process only");
-                        open.gate.doubt(Freeze::OtherGateway);
-                    }
+                    self.doubt(&open, Freeze::OtherGateway).await;
+                    continue;
                 }
                 Err(e) => {
                     tracing::warn!(cause = %e, "could not look for another gateway; trying again");
                 }
             }
+            if let Err(e) = self.reserve_numbers(&open, Moment::Running).await {
+                tracing::warn!(repository = %open.name, cause = %e, "could not reserve journal numbers; trying again");
+            }
         }
+    }
+}
+
+/// Looks around until the process ends.
+pub async fn watch(door: Arc<Door>, store: StoreName) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        door.look_around(&store).await;
     }
 }

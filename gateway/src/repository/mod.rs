@@ -32,6 +32,7 @@ mod read;
 pub mod reaper;
 mod recovery;
 mod remove;
+mod sequences;
 pub mod sweep;
 mod uploads;
 pub mod verify;

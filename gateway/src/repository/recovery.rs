@@ -4,16 +4,17 @@
 //! what lies at the name; the recorded bytes there mean that the write took effect, so it is committed; any
 //! other content means that it did not, so it is aborted. Whoever resolves gets the same answer.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use policies::identity::StoreName;
 use policies::key::{Class, ObjectKey};
-use policies::lock::{self, Found, Freeze, IntentFacts, Permit, Resolution, UploadFact};
+use policies::lock::{self, Found, Freeze, IntentFacts, Lock, Permit, Resolution, UploadFact};
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
+use super::sequences::Moment;
 use super::{Door, Error};
 use crate::state::{Intent, Tombstone, WriteError};
 use crate::stores::Identity;
@@ -29,35 +30,68 @@ struct Content {
 }
 
 impl Door {
-    /// Before anything listens: row and anchors agree, half-done hand-overs and open intents are brought to
-    /// their end, uploads that nothing refers to are removed. A repository whose store fails is frozen.
+    /// Before anything listens: row and anchors agree, half-done hand-overs are carried on; then this start stands
+    /// in each store; and only then are open intents brought to their end and uploads removed that nothing refers
+    /// to. A gateway that stood there before checks the number after its upload began: either it sees ours, or
+    /// its upload is among those that are removed. A repository whose store fails is frozen.
     pub async fn recover(&self) -> Result<(), Error> {
-        let mut swept = HashSet::new();
         for open in self.repositories().values() {
-            let mut recovered = self.recover_one(open, &mut swept).await;
-            for _ in 0..AGAIN {
-                // Another node that starts, or moves the lock, may have come in between.
-                if recovered.is_ok() || !self.state.shared() {
+            let mut prepared = self.prepare(open).await;
+            for _ in 0..self.tries_again() {
+                if prepared.is_ok() {
                     break;
                 }
-                recovered = self.recover_one(open, &mut swept).await;
+                prepared = self.prepare(open).await;
             }
-            if let Err(e) = recovered {
-                tracing::error!(repository = %open.name, cause = %e, "frozen: what the last run left open could not be brought to an end");
-                if !open.gate.is_frozen() {
-                    open.gate.doubt(Freeze::StoreUnreachable);
+            or_doubt(open, prepared);
+        }
+        let stores: BTreeSet<StoreName> = self
+            .repositories()
+            .values()
+            .map(|open| open.plan.store.clone())
+            .collect();
+        for store in &stores {
+            self.stand(store).await;
+        }
+        let mut swept = HashSet::new();
+        for open in self.repositories().values() {
+            if open.gate.doubted().is_none() {
+                let mut settled = self.settle_start(open, &mut swept).await;
+                for _ in 0..self.tries_again() {
+                    if settled.is_ok() {
+                        break;
+                    }
+                    settled = self.settle_start(open, &mut swept).await;
                 }
+                or_doubt(open, settled);
             }
         }
         Ok(())
     }
 
-    /// A state database that is older than the store, or in doubt, touches nothing.
-    async fn recover_one(
-        &self,
-        open: &Arc<OpenRepository>,
-        swept: &mut HashSet<StoreName>,
-    ) -> Result<(), Error> {
+    /// Another node that starts, or moves the lock, may have come in between.
+    fn tries_again(&self) -> usize {
+        if self.state.shared() { AGAIN } else { 0 }
+    }
+
+    /// A start that could not be carried through, because its store did not answer, is made up for; until then
+    /// nobody is let in.
+    pub(super) async fn start_again(&self, open: &OpenRepository) -> Result<(), Error> {
+        let Some(open) = &self.repository(&open.name) else {
+            return Ok(());
+        };
+        self.prepare(open).await?;
+        if !self.stand(&open.plan.store).await {
+            return Err(Error::Unavailable(
+                "The store does not take the gateway's number; try again.".into(),
+            ));
+        }
+        self.settle_start(open, &mut HashSet::new()).await?;
+        open.gate.trust();
+        Ok(())
+    }
+
+    async fn prepare(&self, open: &Arc<OpenRepository>) -> Result<(), Error> {
         let promoting = self
             .resume_promotion(open)
             .await
@@ -78,12 +112,25 @@ impl Door {
         self.look_elsewhere(open)
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?;
-        if !open.gate.row().lock.catalog_is_current() {
+        if open.gate.told().lock.catalog_is_current() {
+            self.reserve_numbers(open, Moment::Start).await?;
+        }
+        Ok(())
+    }
+
+    /// A state database that is older than the store, or in doubt, touches nothing.
+    async fn settle_start(
+        &self,
+        open: &OpenRepository,
+        swept: &mut HashSet<StoreName>,
+    ) -> Result<(), Error> {
+        if !open.gate.told().lock.catalog_is_current() {
             return Ok(());
         }
         self.resolve_abandoned(open).await?;
-        if swept.insert(open.plan.store.clone()) {
+        if !swept.contains(&open.plan.store) {
             self.sweep_store_uploads(open).await?;
+            swept.insert(open.plan.store.clone());
         }
         if let Some(root) = self.root_behind_us(open).await? {
             tracing::error!(repository = %open.name, root = %root, "frozen: the store holds a newer root than the catalog");
@@ -208,8 +255,15 @@ impl Door {
                     .map_err(|e| state_failed("end an intent", &e))?;
                 self.drop_kept(open, permit, intent).await
             }
+            // The catalog that is about to be read anew says what lies there.
+            (Resolution::Freeze, _) if is_recovering(&open.gate.told().lock) => self
+                .state
+                .abort_intent(intent.id)
+                .await
+                .map_err(|e| state_failed("end an intent", &e)),
             (Resolution::Freeze, _) => {
-                open.gate.doubt(Freeze::RootAppeared(key.to_string()));
+                self.doubt(open, Freeze::RootAppeared(key.to_string()))
+                    .await;
                 Err(Error::Unavailable(format!(
                     "The store holds '{key}' with content that nobody wrote through this gateway."
                 )))
@@ -323,4 +377,21 @@ impl Door {
         }
         Ok(())
     }
+}
+
+fn or_doubt(open: &OpenRepository, done: Result<(), Error>) {
+    if let Err(e) = done {
+        tracing::error!(repository = %open.name, cause = %e, "frozen: what the last run left open could not be brought to an end");
+        open.gate.doubt(Freeze::StoreUnreachable);
+    }
+}
+
+pub(super) fn is_recovering(lock: &Lock) -> bool {
+    matches!(
+        lock,
+        Lock::Frozen {
+            reason: Freeze::Recovering,
+            ..
+        }
+    )
 }

@@ -289,7 +289,7 @@ impl Door {
         }
         let (footer, hash) = (prepared.footer.take(), prepared.hash);
         let done = self
-            .commit(caller, found, permit, to, prepared, current, answer)
+            .commit(caller, found, permit, to, prepared, current, answer, None)
             .await?;
         self.look_at_checksum(open, &to.key, digest.as_ref(), footer)
             .await;
@@ -333,7 +333,16 @@ impl Door {
         };
         prepared.root = Some(admitted.restore_point(Some(&caller.cluster), epoch_of(permit)));
         let done = match self
-            .commit(caller, found, permit, to, prepared, None, answer)
+            .commit(
+                caller,
+                found,
+                permit,
+                to,
+                prepared,
+                None,
+                answer,
+                admitted.bind.clone(),
+            )
             .await
         {
             Ok(done) => done,
@@ -350,7 +359,7 @@ impl Door {
             cluster: caller.cluster.to_string(),
             snapshots: admitted.snapshots(),
         });
-        open.guarding.committed(admitted, epoch_of(permit));
+        open.guarding.committed(admitted);
         self.write_digests(open);
         let closed = [Kind::RootRefused];
         self.watch.clear_if_open(open.id, &open.name, &closed).await;
@@ -360,8 +369,8 @@ impl Door {
     /// A root's commit failed, and whether it took effect was resolved meanwhile: the guard reads what is there now.
     async fn look_again(&self, open: &OpenRepository) {
         if let Err(e) = self.load_guard(open).await {
-            tracing::error!(repository = %open.name, cause = %e, "frozen: after a failed commit the repository cannot be read");
-            open.gate.doubt(Freeze::StoreUnreachable);
+            tracing::error!(repository = %open.name, cause = %e, "after a failed commit the repository cannot be read");
+            self.doubt(open, Freeze::StoreUnreachable).await;
         }
     }
 
@@ -375,6 +384,7 @@ impl Door {
         prepared: Prepared,
         current: Option<Object>,
         answer: Option<AnswerKey>,
+        binds: Option<Arc<str>>,
     ) -> Result<(Arc<str>, i64), Error> {
         let open = &found.open;
         if let Err(e) = self.alone(found).await {
@@ -392,6 +402,7 @@ impl Door {
         let (etag, now) = (Arc::clone(&put.etag), put.now_ms);
         let intent = NewIntent {
             upload: prepared.upload.id().clone(),
+            binds,
             put: put.clone(),
         };
         let opened = match prepared.judged {
@@ -441,10 +452,7 @@ impl Door {
             open.stand_as(now);
             return Ok(());
         }
-        tracing::error!(repository = %open.name, "frozen: another gateway with its own state database works on this store");
-        self.freeze_for(open, Freeze::OtherGateway)
-            .await
-            .map_err(|e| Error::Unavailable(e.to_string()))?;
+        self.doubt(open, Freeze::OtherGateway).await;
         Err(Error::SlowDown(format!(
             "Repository '{}' is frozen: another gateway works on its store.",
             open.name

@@ -20,6 +20,7 @@ use crate::stores::{Identity, StoredPart, UploadId};
 mod chain;
 pub mod digests;
 mod leave;
+mod lineage;
 pub mod mirrors;
 mod nodes;
 mod paging;
@@ -31,6 +32,7 @@ mod stored;
 mod takeover;
 pub mod warnings;
 
+pub use lineage::{Claim, Lineage, Sequences};
 pub use nodes::Nodes;
 pub use restore_points::{
     CommittedRoot, Hidden, PastObject, PastQuery, Pin, RestorePoint, RestorePoints, SnapshotName,
@@ -53,6 +55,7 @@ const UNJOURNALLED: u64 = 1 << 62;
 #[async_trait]
 pub trait State:
     digests::Digests
+    + Lineage
     + mirrors::Mirrors
     + Nodes
     + positions::Positions
@@ -222,10 +225,19 @@ pub struct RepositoryRow {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LockRow {
+    /// 1 = as it was made; every move adds one.
     pub version: u64,
     pub lock: Lock,
     pub since_ms: Millis,
     pub reason: Option<String>,
+}
+
+impl LockRow {
+    /// When the lock came into its state, RFC 3339; None = it never moved.
+    #[must_use]
+    pub fn since(&self) -> Option<String> {
+        (self.version > 1).then(|| crate::telemetry::clock::rfc3339(self.since_ms))
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -405,6 +417,8 @@ pub struct Recorded {
 pub struct NewIntent {
     /// The hidden upload that a resolver aborts.
     pub upload: UploadId,
+    /// Of a root that names a cluster: the commit binds it to the epoch of the permit.
+    pub binds: Option<Arc<str>>,
     /// What the commit will record (its `identity` is not known yet): everything a resolver on another
     /// node needs to finish it. Stored whole with the intent.
     pub put: Put,
@@ -519,6 +533,8 @@ pub enum Error {
     Failed(Arc<str>),
     #[error("the state database is full")]
     Full,
+    #[error("the journal's reserved numbers are used up")]
+    NumbersUsedUp,
     #[error("the state database is shutting down")]
     Closed,
     #[error("{0}")]

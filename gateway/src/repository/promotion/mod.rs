@@ -38,6 +38,7 @@ use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::handover::Error;
 use super::ingest::store_failed;
+use super::sequences::Moment;
 use super::{Door, incarnation};
 use crate::state::{
     AuditEntry, Basis, Finish, LockRow, NewLock, Promotion, PromotionStep, WriteError,
@@ -433,6 +434,9 @@ impl Door {
             if other.plan.store == promotion.to {
                 other.stand_as(ours);
             }
+        }
+        if let Err(e) = self.reserve_numbers(&fresh, Moment::Moved).await {
+            tracing::error!(repository = %open.name, cause = %e, "promoted; its journal waits for numbers that the store could not reserve yet");
         }
         if let Err(e) = self.load_guard(&fresh).await {
             tracing::error!(repository = %open.name, cause = %e, "promoted; its newest root could not be read yet, so no delete is allowed until it is");

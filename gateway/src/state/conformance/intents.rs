@@ -7,6 +7,7 @@ use super::*;
 async fn open(state: &dyn State, world: &World, put: Put) -> Result<IntentId, WriteError> {
     let new = NewIntent {
         upload: UploadId("store-upload".into()),
+        binds: None,
         put,
     };
     state.open_intent(&world.permit(), new).await
@@ -103,6 +104,7 @@ pub async fn an_open_intent_commits_although_the_lock_drains(state: &dyn State) 
     world.move_to(state, draining).await.unwrap();
     let new = NewIntent {
         upload: UploadId("late".into()),
+        binds: None,
         put: world.put("b"),
     };
     let refused = state.open_intent(&permit, new).await;

@@ -110,6 +110,7 @@ pub async fn a_permit_is_good_only_while_its_holder_holds_its_epoch(state: &dyn 
     moved(state.remove(&remove, removals).await.map(|_| ()));
     let new = NewIntent {
         upload: UploadId("u".into()),
+        binds: None,
         put: world.put("a"),
     };
     moved(state.open_intent(&intent, new).await.map(|_| ()));

@@ -16,6 +16,7 @@ pub mod audit;
 pub mod catalog;
 pub mod digests;
 pub mod intents;
+pub mod lineage;
 pub mod listing;
 pub mod lock;
 pub mod mirrors;
@@ -95,6 +96,10 @@ macro_rules! conformance {
             uploads: an_upload_under_completion_is_not_dropped,
             uploads: uploads_are_listed_by_key_and_id,
             uploads: the_stores_own_ids_are_those_of_uploads_and_intents,
+            lineage: the_journal_takes_no_number_that_is_not_reserved,
+            lineage: a_claim_that_was_noted_stays_until_it_is_made,
+            lineage: after_a_recovery_the_journal_goes_on_above_every_number_that_was_reserved,
+            lineage: a_committed_root_binds_its_cluster_to_the_epoch,
             listing: a_listing_is_sorted_by_bytes_and_seen_in_pages,
             listing: what_lies_below_a_common_prefix_is_one_entry,
             listing: a_position_inside_a_common_prefix_passes_it_over,

@@ -43,6 +43,7 @@ impl World {
         put.root = Some(root(generation, snapshots));
         let intent = NewIntent {
             upload: UploadId(format!("upload-{generation}").into()),
+            binds: None,
             put,
         };
         state.open_intent(&self.permit(), intent).await

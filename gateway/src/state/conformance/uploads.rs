@@ -113,6 +113,7 @@ pub async fn an_upload_under_completion_is_not_dropped(state: &dyn State) {
     put.completes = Some("u1".into());
     let intent = NewIntent {
         upload: UploadId("assembled".into()),
+        binds: None,
         put,
     };
     let id = state.open_intent(&permit, intent).await.unwrap();
@@ -164,6 +165,7 @@ pub async fn the_stores_own_ids_are_those_of_uploads_and_intents(state: &dyn Sta
     create(state, &world, "u1", "a").await;
     let intent = NewIntent {
         upload: UploadId("hidden".into()),
+        binds: None,
         put: world.put("b"),
     };
     state.open_intent(&world.permit(), intent).await.unwrap();

@@ -108,7 +108,17 @@ pub(super) async fn record_all(tx: &mut Tx, batch: &mut [&mut Record]) -> Result
             }
         }
     }
-    asked.retain(|at| batch[*at].result.is_none());
+    let mut left = tx.known()?.numbers_left();
+    asked.retain(|at| {
+        let record = &mut *batch[*at];
+        let needs = u64::from(record.put.journalled);
+        if record.result.is_none() && needs > left {
+            record.result = Some(Err(Error::NumbersUsedUp.into()));
+        }
+        let free = record.result.is_none();
+        left -= if free { needs } else { 0 };
+        free
+    });
     insert_all(tx, batch, &asked).await
 }
 
@@ -120,7 +130,7 @@ async fn insert_all(tx: &mut Tx, batch: &mut [&mut Record], free: &[usize]) -> R
     let mut sequences = Vec::with_capacity(free.len());
     for at in free {
         let put = &batch[*at].put;
-        let sequence = known.next_sequence(put.journalled);
+        let sequence = known.next_sequence(put.journalled)?;
         known.gained(put.size);
         if put.journalled && known.is_root(&put.key) {
             known.counters.last_root = sequence;
@@ -192,7 +202,7 @@ pub(super) async fn require_replaced(
 pub(super) async fn apply(tx: &mut Tx, put: &Put) -> Result<Recorded, Fault> {
     let old = require_replaced(tx.db(), put).await?;
     let known = tx.known_mut()?;
-    let sequence = known.next_sequence(put.journalled);
+    let sequence = known.next_sequence(put.journalled)?;
     if put.journalled && known.is_root(&put.key) {
         known.counters.last_root = sequence;
     }
@@ -308,7 +318,7 @@ async fn remove_one(
     hide(tx.db(), removal.bucket, &removal.key).await?;
     let known = tx.known_mut()?;
     known.lost(old.size);
-    let sequence = known.next_sequence(removal.journalled);
+    let sequence = known.next_sequence(removal.journalled)?;
     if removal.journalled {
         known.counters.last_change = sequence;
         journal_delete(tx.db(), removal, sequence).await?;

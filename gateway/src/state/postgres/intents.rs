@@ -12,7 +12,7 @@ use policies::key::ObjectKey;
 use super::nodes::PRESUMED_DEAD;
 use super::rows::{column, count, execute, first, int, query};
 use super::writer::{Fault, Tx};
-use super::{catalog, lock, restore_points, uploads};
+use super::{catalog, lineage, lock, restore_points, uploads};
 use crate::state::leave::Leave;
 use crate::state::{
     BucketId, Intent, IntentId, NewIntent, Recorded, RepositoryId, Result, WriteError, stored,
@@ -111,8 +111,8 @@ pub(super) async fn open(
     let epoch = leave.intent_epoch(row_epoch);
     let row = first(
         tx.db(),
-        "INSERT INTO intents (repository, bucket, key, upload, epoch, cluster, put, node, root, replaces)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id",
+        "INSERT INTO intents (repository, bucket, key, upload, epoch, cluster, put, node, root, replaces, binds)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
         &[
             &put.repository.0,
             &put.bucket.0,
@@ -124,6 +124,7 @@ pub(super) async fn open(
             &tx.node,
             &a_root,
             &(put.replaces.is_some() && put.journalled),
+            &intent.binds.as_deref(),
         ],
     )
     .await?
@@ -152,13 +153,16 @@ pub(super) async fn commit(
 ) -> Result<Recorded, Fault> {
     let row = first(
         tx.db(),
-        "DELETE FROM intents WHERE id = $1 RETURNING put",
+        "DELETE FROM intents WHERE id = $1 RETURNING put, epoch, binds",
         &[&intent.0],
     )
     .await?
     .ok_or(WriteError::IntentGone)?;
     let mut put = stored::put_from(column(&row, 0)?)?;
     put.identity = identity;
+    if let Some(cluster_id) = column::<Option<&str>>(&row, 2)? {
+        lineage::bind(tx.db(), put.repository, Epoch(count(&row, 1)?), cluster_id).await?;
+    }
     catalog::apply(tx, &put).await
 }
 

@@ -8,7 +8,7 @@ use policies::identity::{Bucket, Epoch, Repository, StoreName};
 use policies::key::{Class, ObjectKey};
 use policies::lock::Lock;
 
-use super::rows::{Sql, column, count, execute, first, int};
+use super::rows::{Sql, column, count, execute, first, int, maybe_count};
 use super::writer::{Fault, Tx};
 use super::{audit, intents};
 use crate::state::leave::{Leave, moved, needs_quiet, renamed, unknown};
@@ -35,12 +35,14 @@ pub(super) struct Counters {
     bytes: u64,
     pub last_root: u64,
     pub last_change: u64,
+    /// The highest journal number that may be used.
+    reserved: Option<u64>,
 }
 
 /// The lock row is locked against a hand-over until the transaction ends.
 pub(super) const KNOWN: &str = "
 SELECT r.id, r.name, b.name, r.base_path, r.store, r.bucket, l.version, l.lock, l.since_ms, l.reason,
-       t.sequence, t.unjournalled, t.objects, t.bytes, t.last_root, t.last_change, d.uptime_ms
+       t.sequence, t.unjournalled, t.objects, t.bytes, t.last_root, t.last_change, d.uptime_ms, t.reserved
 FROM repositories r JOIN buckets b ON b.id = r.bucket JOIN locks l ON l.repository = r.id
      JOIN turns t ON t.id = r.id, database d
 WHERE r.id = $1 FOR SHARE OF l";
@@ -59,6 +61,7 @@ pub(super) fn known(row: &Row) -> Result<(Known, u64)> {
             bytes: count(row, 13)?,
             last_root: count(row, 14)?,
             last_change: count(row, 15)?,
+            reserved: maybe_count(row, 17)?,
         },
     };
     Ok((known, count(row, 16)?))
@@ -84,15 +87,33 @@ fn lock_row(row: &Row, first: usize) -> Result<LockRow> {
 
 impl Known {
     /// The next sequence: of the journal, or of what is not journalled.
-    pub fn next_sequence(&mut self, journalled: bool) -> u64 {
+    pub fn next_sequence(&mut self, journalled: bool) -> Result<u64> {
+        if journalled && self.numbers_left() == 0 {
+            return Err(Error::NumbersUsedUp);
+        }
         let counters = &mut self.counters;
-        if journalled {
+        Ok(if journalled {
             counters.sequence += 1;
             counters.sequence
         } else {
             counters.unjournalled += 1;
             UNJOURNALLED + counters.unjournalled
-        }
+        })
+    }
+
+    /// Journal numbers that may be used.
+    pub fn numbers_left(&self) -> u64 {
+        let counters = &self.counters;
+        counters.reserved.map_or(u64::MAX, |reserved| {
+            reserved.saturating_sub(counters.sequence)
+        })
+    }
+
+    /// Numbers up to `limit` may be used now; the next one is above `skip`.
+    pub fn reserve(&mut self, limit: u64, skip: u64) {
+        let reserved = &mut self.counters.reserved;
+        *reserved = Some(reserved.unwrap_or(0).max(limit));
+        self.raise_sequence(skip);
     }
 
     /// The journal goes on above this sequence; never below what is known.

@@ -19,6 +19,7 @@ mod audit;
 mod catalog;
 mod digests;
 mod intents;
+mod lineage;
 mod listing;
 mod lock;
 mod mirrors;

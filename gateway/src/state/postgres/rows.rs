@@ -69,6 +69,13 @@ pub(super) fn count(row: &Row, at: usize) -> Result<u64> {
     u64::try_from(number).map_err(|e| stored::unreadable(&e.to_string()))
 }
 
+pub(super) fn maybe_count(row: &Row, at: usize) -> Result<Option<u64>> {
+    column::<Option<i64>>(row, at)?
+        .map(u64::try_from)
+        .transpose()
+        .map_err(|e| stored::unreadable(&e.to_string()))
+}
+
 pub(super) fn hash(row: &Row, at: usize) -> Result<Option<[u8; 32]>> {
     column::<Option<&[u8]>>(row, at)?
         .map(<[u8; 32]>::try_from)

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     super::digests::TABLE,
     super::restore_points::TABLES,
     super::takeover::TABLES,
+    super::lineage::TABLES,
 ];
 
 /// The version that this program writes.

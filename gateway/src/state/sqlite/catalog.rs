@@ -90,7 +90,7 @@ pub(super) fn require_replaced(db: &Connection, put: &Put) -> Result<Option<Obje
 
 /// Makes a put visible. Its lock or intent was checked.
 pub(super) fn apply(tx: &mut Tx<'_>, put: &Put) -> Result<Recorded, Fault> {
-    let sequence = tx.memory.next_sequence(put.repository, put.journalled);
+    let sequence = tx.memory.next_sequence(put.repository, put.journalled)?;
     if put.replaces.is_some() {
         replace(tx, put, sequence)?;
     } else if !insert(tx.db, put, sequence)? {
@@ -172,7 +172,7 @@ pub(super) fn remove(
         if let Some(old) = &old {
             let sequence = tx
                 .memory
-                .next_sequence(removal.repository, removal.journalled);
+                .next_sequence(removal.repository, removal.journalled)?;
             if removal.journalled {
                 deletes.push((removal, sequence));
             }

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::lock;
 use super::rows::{count, int, text};
 use super::writer::{Fault, Tx};
-use super::{catalog, restore_points, uploads};
+use super::{catalog, lineage, restore_points, uploads};
 use crate::state::leave::Leave;
 use crate::state::{
     BucketId, Intent, IntentId, NewIntent, Recorded, RepositoryId, Result, WriteError, stored,
@@ -61,7 +61,7 @@ pub(super) fn open(tx: &mut Tx<'_>, leave: &Leave, intent: &NewIntent) -> Result
     let epoch = leave.intent_epoch(row_epoch);
     tx.db
         .prepare_cached(
-            "INSERT INTO intents (repository, bucket, key, upload, epoch, cluster, put) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO intents (repository, bucket, key, upload, epoch, cluster, put, binds) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute((
             put.repository.0,
@@ -71,6 +71,7 @@ pub(super) fn open(tx: &mut Tx<'_>, leave: &Leave, intent: &NewIntent) -> Result
             int(epoch.0),
             leave.cluster.as_str(),
             stored::put_text(put),
+            intent.binds.as_deref(),
         ))?;
     Ok(IntentId(tx.db.last_insert_rowid()))
 }
@@ -80,16 +81,21 @@ pub(super) fn commit(
     intent: IntentId,
     identity: Identity,
 ) -> Result<Recorded, Fault> {
-    let mut put = {
+    let (mut put, epoch, binds) = {
         let mut statement = tx
             .db
-            .prepare_cached("SELECT put FROM intents WHERE id = ?1")?;
+            .prepare_cached("SELECT put, epoch, binds FROM intents WHERE id = ?1")?;
         let mut rows = statement.query([intent.0])?;
         let row = rows.next()?.ok_or(WriteError::IntentGone)?;
-        stored::put_from(text(row.get_ref(0)?)?)?
+        let put = stored::put_from(text(row.get_ref(0)?)?)?;
+        let binds: Option<String> = row.get(2)?;
+        (put, Epoch(count(row, 1)?), binds)
     };
     put.identity = identity;
     abort(tx, intent)?;
+    if let Some(cluster_id) = binds {
+        lineage::bind(tx.db, put.repository, epoch, &cluster_id)?;
+    }
     catalog::apply(tx, &put)
 }
 

@@ -11,10 +11,10 @@ use policies::identity::{Bucket, Repository, StoreName};
 use rusqlite::Connection;
 
 use super::rows::{count, int};
-use super::{audit, lock};
+use super::{audit, lineage, lock};
 use crate::state::chain::End;
 use crate::state::{
-    BucketId, LockRow, RepositoryId, RepositoryIdentity, Result, UNJOURNALLED, Usage,
+    BucketId, Error, LockRow, RepositoryId, RepositoryIdentity, Result, UNJOURNALLED, Usage,
 };
 
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(super) struct Known {
 struct Counters {
     usage: Usage,
     unjournalled: u64,
+    /// The highest journal number that may be used.
+    reserved: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl Memory {
                         bytes: count(row, 9)?,
                     },
                     unjournalled: count(row, 7)?,
+                    reserved: lineage::reserved(db, id)?,
                 },
             };
             memory.repositories.insert(id, known);
@@ -141,6 +144,7 @@ impl Memory {
                 let Counters {
                     usage,
                     unjournalled,
+                    reserved: _,
                 } = known.counters;
                 db.prepare_cached(
                     "UPDATE repositories SET sequence = ?2, unjournalled = ?3, objects = ?4, bytes = ?5 WHERE id = ?1",
@@ -209,7 +213,16 @@ impl Memory {
     }
 
     /// The next sequence: of the journal, or of what is not journalled.
-    pub fn next_sequence(&mut self, id: RepositoryId, journalled: bool) -> u64 {
+    pub fn next_sequence(&mut self, id: RepositoryId, journalled: bool) -> Result<u64> {
+        let used_up = self.repositories.get(&id).is_some_and(|known| {
+            let Counters {
+                usage, reserved, ..
+            } = known.counters;
+            reserved.is_some_and(|reserved| usage.sequence >= reserved)
+        });
+        if journalled && used_up {
+            return Err(Error::NumbersUsedUp);
+        }
         let mut sequence = 0;
         self.count(id, |counters| {
             let counter = if journalled {
@@ -220,11 +233,19 @@ impl Memory {
             *counter += 1;
             sequence = *counter;
         });
-        if journalled {
+        Ok(if journalled {
             sequence
         } else {
             UNJOURNALLED + sequence
-        }
+        })
+    }
+
+    /// Numbers up to `limit` may be used now; the next one is above `skip`.
+    pub fn reserve(&mut self, id: RepositoryId, limit: u64, skip: u64) {
+        self.count(id, |counters| {
+            counters.reserved = Some(counters.reserved.unwrap_or(0).max(limit));
+            counters.usage.sequence = counters.usage.sequence.max(skip);
+        });
     }
 
     /// The journal's newest sequence.

@@ -20,6 +20,7 @@ mod audit;
 mod catalog;
 mod digests;
 mod intents;
+mod lineage;
 mod listing;
 mod lock;
 mod memory;

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     super::digests::TABLE,
     super::restore_points::TABLES,
     super::takeover::TABLES,
+    LINEAGE,
 ];
 
 /// The version that this program writes.
@@ -223,4 +224,22 @@ CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit table is append-only'); END;
 CREATE TRIGGER audit_is_never_shortened BEFORE DELETE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit table is append-only'); END;
+";
+
+const LINEAGE: &str = "
+-- NULL in `reserved`: nothing is reserved yet. `claim` and `token`: noted, perhaps in the store already.
+CREATE TABLE sequences (
+    repository INTEGER PRIMARY KEY REFERENCES repositories,
+    reserved INTEGER,
+    claim INTEGER,
+    token TEXT
+) STRICT;
+
+CREATE TABLE bindings (
+    repository INTEGER PRIMARY KEY REFERENCES repositories,
+    epoch INTEGER NOT NULL,
+    cluster_id TEXT NOT NULL
+) STRICT;
+
+ALTER TABLE intents ADD COLUMN binds TEXT;
 ";

@@ -272,3 +272,22 @@ async fn a_hand_over_that_waits_for_a_mirror_leaves_nothing_behind() {
         .unwrap();
     assert_eq!(applied, newest);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn journal_numbers_are_reserved_in_the_store_where_the_repository_is() {
+    let disks = Disks::new();
+    let (a, _writer) = region_a(&disks).await;
+    let reserved = |store: &str| {
+        let there = disks.path(&format!("{store}/.snapgate/sequences/prod"));
+        std::fs::read_dir(there).map_or(0, Iterator::count)
+    };
+    assert_eq!((reserved("eu"), reserved("us")), (1, 0));
+    a.promote("us", "b").await.unwrap();
+    assert_eq!((reserved("eu"), reserved("us")), (1, 1));
+    let numbers = a.state.sequences(a.open().id).await.unwrap();
+    assert!(
+        numbers.reserved.is_some_and(|most| most > numbers.used),
+        "{numbers:?}"
+    );
+    assert_eq!(numbers.claim, None);
+}

@@ -170,6 +170,7 @@ async fn what_was_judged_by_less_than_was_committed_is_refused() {
         .await;
     assert!(fresh.unwrap()[0].is_some());
     let root = NewIntent {
+        binds: None,
         upload: UploadId("u".into()),
         put: world.put("base/logs/index-2"),
     };
