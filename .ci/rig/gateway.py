@@ -92,6 +92,9 @@ delete_retention = "{self._retention}"
     def start(self):
         """Starts it and waits until it says it is ready."""
         self.launch()
+        return self.wait()
+
+    def wait(self):
         wait_until(lambda: accepts(self.port) and self._ready(), 60, "snapgate is ready", self._process)
         return self
 

@@ -88,10 +88,12 @@ impl Tree {
 
     /// A file system that cannot rename without replacing, or give a file a second name, is refused at start.
     fn probe(&self) -> Result<()> {
-        for name in ["probe-a", "probe-b"] {
+        // Of this start alone: other gateways may open the same directory now.
+        let [one, other] = [(); 2].map(|()| format!("probe-{}", crate::random::text(12)));
+        for name in [&one, &other] {
             rustix::fs::openat(
                 &self.temporary,
-                name,
+                name.as_str(),
                 OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC,
                 Mode::RUSR | Mode::WUSR,
             )
@@ -99,13 +101,13 @@ impl Tree {
         }
         let outcome = rustix::fs::renameat_with(
             &self.temporary,
-            "probe-a",
+            one.as_str(),
             &self.temporary,
-            "probe-b",
+            other.as_str(),
             RenameFlags::NOREPLACE,
         );
-        for name in ["probe-a", "probe-b"] {
-            rustix::fs::unlinkat(&self.temporary, name, AtFlags::empty())
+        for name in [&one, &other] {
+            rustix::fs::unlinkat(&self.temporary, name.as_str(), AtFlags::empty())
                 .map_err(|e| failed("remove", name, e))?;
         }
         if outcome != Err(Errno::EXIST) {
