@@ -8,6 +8,7 @@ pub mod closure;
 pub mod digest;
 pub mod footer;
 pub mod frame;
+pub mod merge;
 pub mod name;
 pub mod paths;
 pub mod root;

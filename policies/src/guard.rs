@@ -12,12 +12,14 @@ mod delete;
 mod explain;
 mod overwrite;
 mod refusal;
+mod restore;
 
 pub use admission::{Admitted, Candidate, Change, Report, Rules};
 pub use delete::Deletion;
 pub use explain::{Difference, Explanation, Holder, difference};
 pub use overwrite::{Incoming, Overwrite};
 pub use refusal::{Names, Reason, Refusal};
+pub use restore::{Point, holding};
 
 use crate::format::closure::{Knowledge, Problem};
 use crate::format::digest;

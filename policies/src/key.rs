@@ -13,7 +13,7 @@ mod class;
 mod layout;
 
 pub use class::{Class, Shard, ShardGeneration, Writing};
-pub use layout::{Configured, InvalidLayout, Layout, Place};
+pub use layout::{Configured, InvalidLayout, Layout, Place, View};
 
 /// The gateway's own objects in a store lie below this prefix; clients neither see nor touch it.
 pub const RESERVED: &str = ".snapgate/";

@@ -32,6 +32,12 @@ fn told(layout: &Layout, key: &str) -> String {
             base_path,
         } => format!("{repository}: nested {base_path}"),
         Place::Outside { base_paths } => format!("outside {}", base_paths.join(" ")),
+        Place::View(view) => format!(
+            "{}@{}: {}",
+            view.repository,
+            view.generation,
+            view.class.label()
+        ),
         Place::Reserved => "reserved".to_owned(),
         Place::NoSuchBucket => "no such bucket".to_owned(),
     }

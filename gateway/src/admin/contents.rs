@@ -20,6 +20,12 @@ pub async fn snapshots(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let open = find(&admin, &name)?;
+    let pins = admin
+        .door
+        .state()
+        .pins(open.id)
+        .await
+        .map_err(|e| Problem::failed(&e))?;
     let rows = open.guarding.with(|guard| {
         let Some(newest) = guard.knowledge().newest() else {
             return Vec::new();
@@ -47,7 +53,7 @@ pub async fn snapshots(
                     "indices": indices,
                     "started_at": snapshot.start_time_millis.map(clock::rfc3339),
                     "ended_at": snapshot.end_time_millis.map(clock::rfc3339),
-                    "pinned": false,
+                    "pinned": pins.iter().any(|pin| pin.snapshot.uuid == snapshot.uuid),
                 })
             });
         rows.collect::<Vec<_>>()

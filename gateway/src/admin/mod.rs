@@ -10,7 +10,7 @@ use axum::extract::{Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
@@ -27,6 +27,7 @@ mod audit;
 mod contents;
 mod events;
 mod failback;
+mod history;
 mod jobs;
 mod journal;
 mod listener;
@@ -111,6 +112,21 @@ impl Admin {
             )
             .route("/v1/repositories/{repo}/explain", get(contents::explain))
             .route("/v1/repositories/{repo}/verify", post(contents::verify))
+            .route(
+                "/v1/repositories/{repo}/restore-points",
+                get(history::restore_points),
+            )
+            .route(
+                "/v1/repositories/{repo}/pins",
+                get(history::pins).post(history::pin),
+            )
+            .route(
+                "/v1/repositories/{repo}/pins/{snapshot}",
+                delete(history::unpin),
+            )
+            .route("/v1/repositories/{repo}/rollback", post(history::rollback))
+            .route("/v1/repositories/{repo}/undelete", post(history::undelete))
+            .route("/v1/repositories/{repo}/diff", post(history::diff))
             .route("/v1/repositories/{repo}/journal", get(journal::tail))
             .route("/v1/repositories/{repo}/warnings", get(warnings::all))
             .route(

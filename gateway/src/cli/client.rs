@@ -78,6 +78,10 @@ impl Client {
         self.call(Method::POST, path, body.to_string().into()).await
     }
 
+    pub async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Method::DELETE, path, Bytes::new()).await
+    }
+
     /// A body that comes bit by bit; only the wait for its head is bounded.
     pub async fn open(&self, path: &str) -> Result<hyper::body::Incoming, Failure> {
         let answer = self.ask(Method::GET, path, Bytes::new()).await?;

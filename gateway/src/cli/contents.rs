@@ -20,7 +20,9 @@ pub async fn snapshots(client: &Client, as_json: bool, repository: &str) -> Resu
         println!("{answer:#}");
         return Ok(());
     }
-    let mut table = table(&["SNAPSHOT", "UUID", "STATE", "VERSION", "STARTED", "INDICES"]);
+    let mut table = table(&[
+        "SNAPSHOT", "UUID", "STATE", "VERSION", "STARTED", "INDICES", "PINNED",
+    ]);
     for row in answer.as_array().map_or(&[][..], Vec::as_slice) {
         let indices = row["indices"].as_array().map_or(0, Vec::len);
         table.add_row([
@@ -30,6 +32,11 @@ pub async fn snapshots(client: &Client, as_json: bool, repository: &str) -> Resu
             text(&row["version"]),
             text(&row["started_at"]),
             indices.to_string(),
+            if row["pinned"].as_bool() == Some(true) {
+                "yes".to_owned()
+            } else {
+                String::new()
+            },
         ]);
     }
     println!("{table}");

@@ -14,6 +14,7 @@ mod client;
 mod config_check;
 mod contents;
 mod mirror;
+mod history;
 mod promotion;
 mod show;
 mod warnings;
@@ -119,6 +120,56 @@ pub enum Command {
         repository: String,
         #[arg(long)]
         deep: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Committed roots that the retention still holds, newest first
+    RestorePoints { repository: String },
+    /// Snapshots that no commit may drop
+    Pins { repository: String },
+    /// Refuse commits that drop this snapshot
+    Pin {
+        repository: String,
+        snapshot: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Let commits drop this snapshot again
+    Unpin {
+        repository: String,
+        snapshot: String,
+    },
+    /// Make a restore point the newest root again (on a frozen repository)
+    Rollback {
+        repository: String,
+        /// Number of the restore point
+        #[arg(long, value_name = "N")]
+        to: u64,
+        /// Only say what would come back and go away
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Put a deleted snapshot back into the newest root (on a frozen repository)
+    Undelete {
+        repository: String,
+        /// Name or uuid
+        snapshot: String,
+        /// Only say what would come back
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Snapshots and objects that came and went from one restore point to another
+    Diff {
+        repository: String,
+        from: u64,
+        to: u64,
         /// Print the job and do not wait for it
         #[arg(long)]
         no_wait: bool,
@@ -315,6 +366,62 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
                 no_wait,
             )
             .await
+        }
+        Command::RestorePoints { repository } => {
+            history::restore_points(&Client::new(global)?, global.json, &repository).await
+        }
+        Command::Pins { repository } => {
+            history::pins(&Client::new(global)?, global.json, &repository).await
+        }
+        Command::Pin {
+            repository,
+            snapshot,
+            reason,
+        } => {
+            let client = Client::new(global)?;
+            history::pin(&client, global.json, &repository, &snapshot, reason).await
+        }
+        Command::Unpin {
+            repository,
+            snapshot,
+        } => history::unpin(&Client::new(global)?, global.json, &repository, &snapshot).await,
+        Command::Rollback {
+            repository,
+            to,
+            dry_run,
+            no_wait,
+        } => {
+            let body = serde_json::json!({ "to": to, "dry_run": dry_run });
+            let how = history::How {
+                as_json: global.json,
+                no_wait,
+            };
+            history::bring_back(&Client::new(global)?, how, &repository, "rollback", &body).await
+        }
+        Command::Undelete {
+            repository,
+            snapshot,
+            dry_run,
+            no_wait,
+        } => {
+            let body = serde_json::json!({ "snapshot": snapshot, "dry_run": dry_run });
+            let how = history::How {
+                as_json: global.json,
+                no_wait,
+            };
+            history::bring_back(&Client::new(global)?, how, &repository, "undelete", &body).await
+        }
+        Command::Diff {
+            repository,
+            from,
+            to,
+            no_wait,
+        } => {
+            let how = history::How {
+                as_json: global.json,
+                no_wait,
+            };
+            history::diff(&Client::new(global)?, how, &repository, from, to).await
         }
         Command::Warnings { repository } => {
             warnings::list(&Client::new(global)?, global.json, &repository).await

@@ -255,6 +255,8 @@ impl From<&Refusal> for Answer {
             | Refusal::OutsideRepositories { .. }
             | Refusal::NestedRoot { .. }
             | Refusal::Reserved
+            | Refusal::ReadOnlyView { .. }
+            | Refusal::NoView { .. }
             | Refusal::PresignedCommit { .. }
             | Refusal::ForeignUpload { .. }
             | Refusal::Guard { .. } => Self::access_denied(refusal.to_string()),

@@ -192,6 +192,7 @@ impl Door {
             Place::In { repository, class } if repository == open.name => Some(class),
             Place::In { .. }
             | Place::NestedRoot { .. }
+            | Place::View(_)
             | Place::Outside { .. }
             | Place::Reserved
             | Place::NoSuchBucket => None,

@@ -224,6 +224,7 @@ impl Door {
     pub fn repository_of(&self, at: &Address) -> Option<Repository> {
         match self.layout.locate(&at.bucket, &at.key) {
             Place::In { repository, .. } | Place::NestedRoot { repository, .. } => Some(repository),
+            Place::View(view) => Some(view.repository),
             Place::Outside { .. } | Place::Reserved | Place::NoSuchBucket => None,
         }
     }
@@ -251,6 +252,12 @@ impl Door {
                     .map(|p| format!("'{p}'"))
                     .collect::<Vec<_>>()
                     .join(", "),
+            }
+            .into()),
+            Place::View(view) => Err(Refusal::ReadOnlyView {
+                repository: view.repository,
+                generation: view.generation,
+                spelt: view.spelt,
             }
             .into()),
             Place::Reserved => Err(Refusal::Reserved.into()),
@@ -368,7 +375,7 @@ impl OpenRepository {
         self.plan.readers.admit(&caller.cluster) || self.plan.writers.contains(&caller.cluster)
     }
 
-    fn check_readable(&self, caller: &Caller) -> Result<(), Error> {
+    pub(super) fn check_readable(&self, caller: &Caller) -> Result<(), Error> {
         if !self.readable_by(caller) {
             return Err(Refusal::NotAReader {
                 cluster: caller.cluster.clone(),

@@ -82,7 +82,7 @@ impl AdmittedRoot {
 }
 
 /// Of a root whose writer is not known.
-fn committed_root(root: &Root) -> CommittedRoot {
+pub(super) fn committed_root(root: &Root) -> CommittedRoot {
     let name = |s: &policies::format::root::Snapshot| SnapshotName {
         name: s.name.clone(),
         uuid: s.uuid.clone(),
@@ -311,14 +311,15 @@ impl Door {
             .await
             .map_err(|e| state_failed("look up its cluster", &e))?
             .filter(|(epoch, _)| *epoch == super::write::epoch_of(permit));
+        let pins = self.pins(open).await?;
+        let pinned: Vec<_> = pins.into_iter().map(|pin| pin.snapshot.uuid).collect();
+        let rules = Rules {
+            bound_cluster: bound.as_ref().map(|(_, id)| &**id),
+            pinned: &pinned,
+        };
         let mut facts = Observed::default();
         let admitted = loop {
-            match judge(
-                &open.guarding,
-                &candidate,
-                bound.as_ref().map(|(_, id)| &**id),
-                &facts,
-            ) {
+            match judge(&open.guarding, &candidate, rules, &facts) {
                 Ok(Ok(admitted)) => break admitted,
                 Ok(Err(refusal)) => {
                     self.refused_root(open, &refusal).await;
@@ -458,7 +459,7 @@ impl Door {
         Ok(body.into())
     }
 
-    async fn highest_numbered(
+    pub(super) async fn highest_numbered(
         &self,
         open: &OpenRepository,
         directory: &str,
@@ -505,20 +506,11 @@ impl Door {
 
 type Judged = Result<Result<Admitted, policies::guard::Refusal>, Needs>;
 
-fn judge(
-    guarding: &Guarding,
-    candidate: &Candidate,
-    bound_cluster: Option<&str>,
-    facts: &Observed,
-) -> Judged {
-    let rules = Rules {
-        bound_cluster,
-        pinned: &[],
-    };
+fn judge(guarding: &Guarding, candidate: &Candidate, rules: Rules<'_>, facts: &Observed) -> Judged {
     guarding.guard.lock().admit(candidate, rules, facts)
 }
 
-fn refused(refusal: &policies::guard::Refusal) -> Error {
+pub(super) fn refused(refusal: &policies::guard::Refusal) -> Error {
     Refusal::Guard {
         label: refusal.reason.label(),
         sentence: refusal.to_string(),

@@ -42,6 +42,9 @@ impl Door {
     }
 
     pub async fn list(&self, caller: &Caller, request: ListRequest) -> Result<Listing, Error> {
+        if let Some(view) = self.layout.view_of_prefix(&request.bucket, &request.prefix) {
+            return self.list_view(caller, &view, request).await;
+        }
         let readable = self.readable(caller, &request.bucket)?;
         let Some(bucket) = readable.first().map(|open| open.bucket_id) else {
             return Err(Error::NoSuchBucket);

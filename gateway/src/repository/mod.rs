@@ -16,6 +16,7 @@ mod fallback;
 mod gate;
 mod guarding;
 pub mod handover;
+pub mod history;
 pub mod incarnation;
 mod ingest;
 pub mod keeper;
@@ -26,6 +27,7 @@ mod lookout;
 pub mod miniature;
 mod multipart;
 pub mod nodes;
+mod pins;
 pub mod plan;
 pub mod promotion;
 mod read;
@@ -37,6 +39,7 @@ pub mod sweep;
 mod uploads;
 pub mod verify;
 pub mod witness;
+mod view;
 mod write;
 
 pub use door::{Door, OpenRepository};
@@ -270,6 +273,23 @@ pub enum Refusal {
     #[error("Keys below '.snapgate/' belong to the gateway.")]
     Reserved,
     #[error(
+        "'{spelt}' is a read-only view of restore point {generation} of repository '{repository}'; register it with readonly: true."
+    )]
+    ReadOnlyView {
+        repository: policies::identity::Repository,
+        generation: u64,
+        spelt: String,
+    },
+    #[error(
+        "Restore point {generation} of repository '{repository}' {}; see: snapgate restore-points {repository}",
+        if *.gone { "is not complete any more" } else { "does not exist" }
+    )]
+    NoView {
+        repository: policies::identity::Repository,
+        generation: u64,
+        gone: bool,
+    },
+    #[error(
         "A presigned URL cannot write '{key}': it could be replayed for days; sign the request's headers instead."
     )]
     PresignedCommit { key: ObjectKey },
@@ -297,6 +317,8 @@ impl Refusal {
             Self::OutsideRepositories { .. } => "outside_repositories",
             Self::NestedRoot { .. } => "nested_root",
             Self::Reserved => "reserved",
+            Self::ReadOnlyView { .. } => "read_only_view",
+            Self::NoView { .. } => "no_view",
             Self::PresignedCommit { .. } => "presigned_commit",
             Self::ForeignUpload { .. } => "foreign_upload",
             Self::Guard { label, .. } => label,

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use policies::key::Writing;
+use policies::key::{Place, Writing};
 
 use super::door::{Found, OpenRepository};
 use super::ingest::store_failed;
@@ -25,6 +25,9 @@ impl Door {
         at: &Address,
         condition: &ReadCondition,
     ) -> Result<Object, Error> {
+        if let Place::View(view) = self.place_of(at) {
+            return self.head_view(caller, &view, condition).await;
+        }
         let found = self.find_readable(caller, at)?;
         let object = self.visible(&found, at).await?;
         judge(&object, condition)?;
@@ -38,6 +41,9 @@ impl Door {
         range: Option<RangeSpec>,
         condition: &ReadCondition,
     ) -> Result<Retrieved, Error> {
+        if let Place::View(view) = self.place_of(at) {
+            return self.get_view(caller, &view, range, condition).await;
+        }
         let found = self.find_readable(caller, at)?;
         let settled = found.class.writing() == Writing::Once;
         for _ in 0..ATTEMPTS {

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use policies::guard::{Point, holding};
 use policies::identity::Repository;
-use policies::key::{ObjectKey, RESERVED};
+use policies::key::{Class, ObjectKey, Place, RESERVED};
 use policies::lock::{self, Lock, Permit};
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
-use super::{Door, Error};
+use super::{Address, Door, Error};
 use crate::state::{PartDetail, State, Tombstone};
 use crate::stores::Identity;
 
@@ -74,10 +75,16 @@ impl Door {
             let Some(permit) = settle_permit(open) else {
                 return Ok(());
             };
+            let points = self.points(open).await?;
             let mut gone = Vec::with_capacity(due.len());
+            let mut roots = Vec::new();
             for tombstone in due {
+                if self.is_held(open, &points, uptime, &tombstone) {
+                    continue;
+                }
                 if self.reap_one(open, &permit, &tombstone).await? {
                     gone.push(tombstone.id);
+                    roots.extend(self.root_gone(open, &tombstone).await?);
                 }
             }
             let progress = !gone.is_empty();
@@ -86,11 +93,80 @@ impl Door {
                     .reaped(&permit, gone)
                     .await
                     .map_err(|e| state_failed("forget deleted objects", &e))?;
+                self.state
+                    .forget_restore_points(&permit, open.id, roots)
+                    .await
+                    .map_err(|e| state_failed("forget restore points", &e))?;
             }
             if !full || !progress {
                 return Ok(());
             }
         }
+    }
+
+    /// The restore points, ascending.
+    async fn points(&self, open: &OpenRepository) -> Result<Vec<Point>, Error> {
+        let mut points = Vec::new();
+        let mut before = None;
+        loop {
+            let page = self.restore_points(open, before, BATCH).await?;
+            let more = page.len() == BATCH;
+            before = page.last().map(|point| point.root.generation);
+            points.extend(page.iter().map(|point| Point {
+                generation: point.root.generation,
+                sequence: point.sequence,
+                uptime_ms: point.uptime_ms,
+            }));
+            if !more {
+                points.reverse();
+                return Ok(points);
+            }
+        }
+    }
+
+    /// A restore point that the retention holds may need it, or the newest root does.
+    fn is_held(
+        &self,
+        open: &OpenRepository,
+        points: &[Point],
+        uptime_ms: u64,
+        tombstone: &Tombstone,
+    ) -> bool {
+        let visible = tombstone.object.sequence..tombstone.removed;
+        if holding(points, &visible, uptime_ms, open.retain_ms()).is_some() {
+            return true;
+        }
+        // What lies under another name is not what the newest root reads.
+        if tombstone.location != tombstone.object.key {
+            return false;
+        }
+        let at = Address {
+            bucket: open.plan.bucket.clone(),
+            key: tombstone.object.key.clone(),
+        };
+        match self.place_of(&at) {
+            Place::In { class, .. } => open.guarding.delete(&at.key, &class).is_err(),
+            Place::NestedRoot { .. }
+            | Place::View(_)
+            | Place::Outside { .. }
+            | Place::Reserved
+            | Place::NoSuchBucket => false,
+        }
+    }
+
+    /// The generation of a root of which nothing is left.
+    async fn root_gone(
+        &self,
+        open: &OpenRepository,
+        tombstone: &Tombstone,
+    ) -> Result<Option<u64>, Error> {
+        let base = open.plan.prefix();
+        let relative = tombstone.object.key.as_str().strip_prefix(&base);
+        let Some(Class::Root(generation)) = relative.map(Class::parse) else {
+            return Ok(None);
+        };
+        let visible = self.lookup(open, &tombstone.object.key).await?.object;
+        Ok(visible.is_none().then_some(generation))
     }
 
     /// True = the bytes are surely gone, or the name is in use again and the tombstone says nothing any more.
@@ -100,6 +176,7 @@ impl Door {
         permit: &Permit,
         tombstone: &Tombstone,
     ) -> Result<bool, Error> {
+        let _no_root_now = open.guarding.commits.read().await;
         let _turn = open.turn(&tombstone.object.key).await;
         if !tombstone.location.as_str().starts_with(RESERVED) {
             let lookup = self.lookup(open, &tombstone.object.key).await?;

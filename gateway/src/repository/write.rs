@@ -375,7 +375,7 @@ impl Door {
     }
 
     #[expect(clippy::too_many_arguments, reason = "one write, all of it")]
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         caller: &Caller,
         found: &Found,

@@ -5,10 +5,6 @@
 //! and hidden ones that were written at or before S and hidden after it, as long as their tombstones are kept.
 //! Invariants: a root that lacks a pinned snapshot is not committed; showing a hidden object again keeps its
 //! tombstone, so that the catalog as of an earlier sequence stays true.
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the rooms that ask are being built on it")
-)]
 
 use std::sync::Arc;
 
@@ -36,6 +32,7 @@ pub trait RestorePoints {
         generation: u64,
     ) -> Result<Option<RestorePoint>>;
     /// The newest one that was committed at or before a journal sequence.
+    #[cfg_attr(not(test), allow(dead_code, reason = "mirrors ask it"))]
     async fn restore_point_at(
         &self,
         repository: RepositoryId,

@@ -23,6 +23,10 @@ impl Candidate {
     pub fn root(&self) -> &Root {
         &self.0
     }
+
+    pub(super) fn shared(&self) -> Arc<Root> {
+        Arc::clone(&self.0)
+    }
 }
 
 /// What the shell knows besides the repository.
@@ -43,6 +47,10 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    pub(super) fn new(proposal: Proposal, reports: Vec<Report>) -> Self {
+        Self { proposal, reports }
+    }
+
     #[must_use]
     pub fn root(&self) -> &Root {
         &self.proposal.root

@@ -37,9 +37,42 @@ pub enum Place {
     Outside {
         base_paths: Vec<String>,
     },
+    /// Of a read-only view of a restore point: the key with `@N` behind the base path.
+    View(View),
     /// The gateway's own.
     Reserved,
     NoSuchBucket,
+}
+
+/// A repository as of one of its restore points. A cluster registers `<base path>@N` and names keys below it: `spelt` is
+/// what they begin with, `real` what the repository's own keys do. OpenSearch hashes neither base path nor view into
+/// its shard prefixes, so those translate the same way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct View {
+    pub repository: Repository,
+    pub generation: u64,
+    pub spelt: String,
+    pub real: String,
+    /// What follows either; empty for the prefix of a listing.
+    pub relative: String,
+    /// The relative key as the repository's own.
+    pub class: Class,
+}
+
+impl View {
+    /// The repository's own spelling of a key of this view.
+    #[must_use]
+    pub fn real_of(&self, key: &str) -> Option<String> {
+        key.strip_prefix(&*self.spelt)
+            .map(|relative| format!("{}{relative}", self.real))
+    }
+
+    /// A repository's key as this view spells it.
+    #[must_use]
+    pub fn spelt_of(&self, key: &str) -> Option<String> {
+        key.strip_prefix(&*self.real)
+            .map(|relative| format!("{}{relative}", self.spelt))
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -136,10 +169,27 @@ impl Layout {
         }
         roots
             .iter()
-            .find_map(|root| root.claim(key))
+            .find_map(|root| {
+                let view = root.view(key).filter(|view| !view.relative.is_empty());
+                view.map(Place::View).or_else(|| root.claim(key))
+            })
             .unwrap_or_else(|| Place::Outside {
                 base_paths: roots.iter().map(|r| r.base_path.clone()).collect(),
             })
+    }
+
+    /// The view that all keys with this prefix belong to, if they do.
+    #[must_use]
+    pub fn view_of_prefix(&self, bucket: &Bucket, prefix: &str) -> Option<View> {
+        let roots = self.buckets.get(bucket)?;
+        let nearest = roots
+            .iter()
+            .find_map(|root| match (root.view(prefix), root.claim(prefix)) {
+                (Some(view), _) => Some(Some(view)),
+                (None, Some(_)) => Some(None),
+                (None, None) => None,
+            });
+        nearest.flatten()
     }
 
     /// The repository whose own key this would be with single slashes, and the wrongly spelt path up to the first
@@ -157,6 +207,7 @@ impl Layout {
         match self.locate(bucket, &plain) {
             Place::In { repository, .. } => Some((repository, text[..=at].to_owned())),
             Place::NestedRoot { .. }
+            | Place::View(_)
             | Place::Outside { .. }
             | Place::Reserved
             | Place::NoSuchBucket => None,
@@ -193,6 +244,39 @@ impl Root {
         let relative = below(rest, &self.base_path)?;
         (relative.starts_with("indices/") || relative.starts_with("tests-"))
             .then(|| self.place(Class::parse(&format!("{hash}/{relative}"))))
+    }
+
+    /// `<base path>@N/…`, and below a hashed prefix `<hash>/<base path>@N/…`; of a whole bucket `@N/…`.
+    fn view(&self, key: &str) -> Option<View> {
+        let (hash, (number, relative)) = match self.view_below(key) {
+            Some(found) => (None, found),
+            None => {
+                let (hash, rest) = split_hash(key)?;
+                (Some(hash), self.view_below(rest)?)
+            }
+        };
+        let before = hash.map(|hash| format!("{hash}/")).unwrap_or_default();
+        let base = &self.base_path;
+        let slash = if base.is_empty() { "" } else { "/" };
+        Some(View {
+            repository: self.repository.clone(),
+            generation: number,
+            spelt: format!("{before}{base}@{number}/"),
+            real: format!("{before}{base}{slash}"),
+            relative: relative.to_owned(),
+            class: Class::parse(&format!("{before}{relative}")),
+        })
+    }
+
+    fn view_below<'a>(&self, key: &'a str) -> Option<(u64, &'a str)> {
+        let rest = key.strip_prefix(&*self.base_path)?.strip_prefix('@')?;
+        let (number, relative) = rest.split_once('/')?;
+        let plain = number == "0" || !number.starts_with('0');
+        let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        if !plain || !digits || relative.starts_with('/') {
+            return None;
+        }
+        Some((number.parse().ok()?, relative))
     }
 
     fn place(&self, class: Class) -> Place {

@@ -39,7 +39,6 @@ pub(super) fn any(db: &Connection, repository: RepositoryId) -> rusqlite::Result
         .exists([repository.0])
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "pins are being built on it"))]
 /// Is a root of the repository being committed?
 pub(super) fn any_root(db: &Connection, repository: RepositoryId) -> Result<bool> {
     Ok(all(db, repository)?

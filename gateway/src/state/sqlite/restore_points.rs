@@ -1,8 +1,4 @@
 //! Restore points and pins, and the catalog as of an earlier journal sequence.
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the rooms that ask are being built on it")
-)]
 
 use std::sync::Arc;
 
@@ -271,6 +267,7 @@ fn one(db: &Connection, repository: RepositoryId, generation: u64) -> Result<Opt
     Ok(found.into_iter().next())
 }
 
+#[cfg_attr(not(test), allow(dead_code, reason = "mirrors ask it"))]
 fn at(db: &Connection, repository: RepositoryId, sequence: u64) -> Result<Option<RestorePoint>> {
     let found = read(
         db,
