@@ -260,7 +260,7 @@ fn problem(e: repository::Error) -> Problem {
         | repository::Error::NoSuchKey
         | repository::Error::NoSuchUpload
         | repository::Error::PreconditionFailed
-        | repository::Error::NotModified
+        | repository::Error::NotModified { .. }
         | repository::Error::RangeNotSatisfiable { .. }
         | repository::Error::InvalidPart
         | repository::Error::InvalidPartOrder

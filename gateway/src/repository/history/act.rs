@@ -189,7 +189,7 @@ impl Door {
         };
         let prepared = Prepared {
             size: taken.size,
-            etag: taken.etag().into(),
+            etag: taken.etag(),
             hash: taken.hash,
             upload,
             details: None,

@@ -307,6 +307,7 @@ impl Door {
         match self.layout.locate(&open.plan.bucket, key) {
             Place::In { class, .. } => class,
             Place::NestedRoot { .. }
+            | Place::View(_)
             | Place::Outside { .. }
             | Place::Reserved
             | Place::NoSuchBucket => Class::Unknown,
