@@ -68,6 +68,7 @@ impl Source {
         match self.layout.locate(&self.bucket, key) {
             Place::In { repository, class } if repository == self.name => Some(class),
             Place::In { .. }
+            | Place::View(_)
             | Place::NestedRoot { .. }
             | Place::Outside { .. }
             | Place::Reserved

@@ -38,8 +38,8 @@ mod sequences;
 pub mod sweep;
 mod uploads;
 pub mod verify;
-pub mod witness;
 mod view;
+pub mod witness;
 mod write;
 
 pub use door::{Door, OpenRepository};

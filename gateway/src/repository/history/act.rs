@@ -187,7 +187,19 @@ impl Door {
                 return Err(e);
             }
         };
+        // A root is refused if another node committed something that this one has not seen.
+        let judged = match root {
+            Some(_) => match self.follow_alone(open).await {
+                Ok(judged) => judged,
+                Err(e) => {
+                    give_up(upload).await;
+                    return Err(e);
+                }
+            },
+            None => None,
+        };
         let prepared = Prepared {
+            judged,
             size: taken.size,
             etag: taken.etag(),
             hash: taken.hash,
@@ -279,7 +291,7 @@ fn body_of(
 
 fn ours() -> Caller {
     Caller {
-        cluster: Cluster::new("snapgate"),
+        cluster: Cluster::gateway(),
         request_id: "history".into(),
         invocation: None,
         presigned: false,
