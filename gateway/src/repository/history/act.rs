@@ -218,7 +218,7 @@ impl Door {
         };
         let _turn = open.turn(key).await;
         let current = self.lookup(open, key).await?.object;
-        self.commit(&caller, &found, permit, &to, prepared, current, None)
+        self.commit(&caller, &found, permit, &to, prepared, current, None, None)
             .await
             .map(|_| ())
     }
