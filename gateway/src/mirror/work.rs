@@ -18,7 +18,7 @@ use crate::stores;
 /// Objects on their way at once. Each holds a chunk of its bytes in memory, not more.
 pub const PARALLEL: usize = 16;
 const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(15);
+const LONGEST: Duration = Duration::from_secs(5);
 const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// Numbers since the process started, and what is wrong now.
