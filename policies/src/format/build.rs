@@ -154,6 +154,11 @@ impl Cluster {
         cluster
     }
 
+    /// Other names and bytes from now on: two clusters that go on from one repository never draw the same uuid.
+    pub fn reseed(&mut self, seed: u64) {
+        self.random = seed;
+    }
+
     /// The requests since the last call.
     pub fn requests(&mut self) -> Vec<Request> {
         std::mem::take(&mut self.requests)

@@ -25,6 +25,7 @@ async fn an_old_primary_is_brought_back_and_what_it_had_alone_is_kept_aside() {
     let disks = Disks::new();
     let (a, mut writer) = region_a(&disks).await;
     let mut other = writer.clone();
+    other.reseed(2);
     writer.create("s2", &[take()]);
     a.perform("a", writer.requests()).await;
     let alone = a.contents().await;
