@@ -45,7 +45,7 @@ class Node:
         self.home = bench.dir / f"{kind}-{version}-{name}"
         self._bench, self._process, self._stdin = bench, None, subprocess.DEVNULL
         shutil.copytree(self.assembled, self.home, copy_function=_link)
-        for name in ("config", "data", "logs", "tmp", "fs"):
+        for name in ("bin", "config", "data", "logs", "tmp", "fs"):  # some servers want to make an absent bin, and may not
             (self.home / name).mkdir(exist_ok=True)
 
     def _run(self, command, ready):

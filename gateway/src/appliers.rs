@@ -19,7 +19,6 @@ use crate::mirror::{self, Mirror, Mirrors};
 use crate::repository::promotion::{self, RETURNING};
 use crate::repository::witness::Witness;
 use crate::repository::{Door, OpenRepository};
-use crate::serve::mirror_source;
 use crate::state;
 use crate::stores::Store;
 use crate::stores::unreachable::Unreachable;
@@ -184,5 +183,20 @@ impl promotion::Appliers for Appliers {
     async fn start(&self, open: &OpenRepository) {
         self.held.lock().remove(&open.name);
         self.look().await;
+    }
+}
+
+/// What a mirror of a repository follows.
+pub fn mirror_source(door: &Door, open: &OpenRepository) -> mirror::Source {
+    mirror::Source {
+        name: open.name.clone(),
+        id: open.id,
+        bucket: open.plan.bucket.clone(),
+        bucket_id: open.bucket_id,
+        prefix: open.plan.prefix(),
+        store_name: open.plan.store.clone(),
+        store: Arc::clone(&open.store),
+        state: Arc::clone(door.state()),
+        layout: door.layout().clone(),
     }
 }

@@ -244,21 +244,6 @@ fn late(plan: &Plan, name: &StoreName) -> Arc<dyn Store> {
     })))
 }
 
-/// What a mirror of a repository follows.
-pub fn mirror_source(door: &Door, open: &OpenRepository) -> mirror::Source {
-    mirror::Source {
-        name: open.name.clone(),
-        id: open.id,
-        bucket: open.plan.bucket.clone(),
-        bucket_id: open.bucket_id,
-        prefix: open.plan.prefix(),
-        store_name: open.plan.store.clone(),
-        store: Arc::clone(&open.store),
-        state: Arc::clone(door.state()),
-        layout: door.layout().clone(),
-    }
-}
-
 fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {
     door.repositories()
         .keys()

@@ -18,6 +18,7 @@ use crate::mirror::plan::MirrorsPlan;
 use crate::repository::plan::{Readers, RepositoryPlan};
 use crate::repository::sweep::Pace;
 use crate::stores::s3;
+use crate::tls::Tls;
 
 /// Everything the program builds from.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub struct S3Plan {
     pub region: Option<String>,
     /// None: only on a loopback address.
     pub allow_unsigned_payload: Option<bool>,
-    pub tls: Option<settings::Tls>,
+    pub tls: Option<Tls>,
     pub limits: Limits,
 }
 
@@ -51,7 +52,7 @@ pub struct AdminPlan {
     pub token: Secret,
     pub token_file: PathBuf,
     pub client_ca: Option<PathBuf>,
-    pub tls: Option<settings::Tls>,
+    pub tls: Option<Tls>,
 }
 
 #[derive(Debug, Clone)]
@@ -155,8 +156,8 @@ fn s3(file: &Path, folder: &Path, s3: settings::S3) -> Result<S3Plan, Error> {
     })
 }
 
-fn tls(file: &Path, folder: &Path, key: &str, tls: settings::Tls) -> Result<settings::Tls, Error> {
-    let tls = settings::Tls {
+fn tls(file: &Path, folder: &Path, key: &str, tls: Tls) -> Result<Tls, Error> {
+    let tls = Tls {
         cert: folder.join(tls.cert),
         key: folder.join(tls.key),
     };

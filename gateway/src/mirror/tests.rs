@@ -195,7 +195,7 @@ impl Mirrored {
 }
 
 fn source(world: &World) -> Source {
-    crate::serve::mirror_source(&world.door, &world.open)
+    crate::appliers::mirror_source(&world.door, &world.open)
 }
 
 async fn start(world: &World, target: &Memory) -> Arc<Mirror> {

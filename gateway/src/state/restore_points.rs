@@ -32,7 +32,6 @@ pub trait RestorePoints {
         generation: u64,
     ) -> Result<Option<RestorePoint>>;
     /// The newest one that was committed at or before a journal sequence.
-    #[cfg_attr(not(test), allow(dead_code, reason = "mirrors ask it"))]
     async fn restore_point_at(
         &self,
         repository: RepositoryId,

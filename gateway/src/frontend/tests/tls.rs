@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 
 use super::gateway::{A, Gateway};
-use crate::config::settings::Tls;
 use crate::stores::conformance::{key, permit};
 use crate::stores::s3::{CredentialSettings, S3Store, Settings};
 use crate::stores::{Plan, Publish, Result, Store};
 use crate::telemetry::clock;
 use crate::tls;
+use crate::tls::Tls;
 
 async fn gateway_with_tls(certificates: &Path) -> (Gateway, certs::Paths) {
     let paths = certs::development(certificates, &[], clock::now()).unwrap();

@@ -51,7 +51,6 @@ pub(super) async fn any(db: &ClientWrapper, repository: RepositoryId) -> Result<
 }
 
 /// Is a root of the repository being committed?
-#[cfg_attr(not(test), allow(dead_code, reason = "pins are being built on it"))]
 pub(super) async fn any_root(db: &ClientWrapper, repository: RepositoryId) -> Result<bool, Fault> {
     let found = first(
         db,

@@ -1,8 +1,4 @@
 //! Restore points and pins, and the catalog as of an earlier journal sequence.
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the rooms that ask are being built on it")
-)]
 
 use std::sync::Arc;
 

@@ -267,7 +267,6 @@ fn one(db: &Connection, repository: RepositoryId, generation: u64) -> Result<Opt
     Ok(found.into_iter().next())
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "mirrors ask it"))]
 fn at(db: &Connection, repository: RepositoryId, sequence: u64) -> Result<Option<RestorePoint>> {
     let found = read(
         db,
