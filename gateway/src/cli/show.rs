@@ -52,6 +52,7 @@ fn status_table(repositories: &[Value]) -> Table {
         "ROOT",
         "OBJECTS",
         "BYTES",
+        "MIRRORS",
     ]);
     for r in repositories {
         let lock = &r["lock"];
@@ -66,12 +67,35 @@ fn status_table(repositories: &[Value]) -> Table {
             text(&r["root"]["generation"]),
             text(&r["objects"]),
             text(&r["bytes"]),
+            mirrors(&r["mirrors"]),
         ]);
         if let Some(reason) = lock["reason"].as_str() {
             table.add_row([String::new(), format!("reason: {reason}")]);
         }
     }
     table
+}
+
+/// Each mirror's mode and state, and how far it is behind unless it has everything.
+fn mirrors(all: &Value) -> String {
+    let one = |m: &Value| {
+        let behind = match m["lag"]["operations"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(operations) => format!(", {operations} operations behind"),
+        };
+        format!(
+            "{} {} ({}){behind}",
+            text(&m["store"]),
+            text(&m["state"]),
+            text(&m["mode"])
+        )
+    };
+    let told = all
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+        .iter()
+        .map(one);
+    told.collect::<Vec<_>>().join("\n")
 }
 
 /// One line each, below the table: sentences are longer than columns.
