@@ -14,7 +14,7 @@ use policies::key::ObjectKey;
 use policies::lock::Permit;
 
 use super::{
-    AuditEntry, BucketId, Listing, Millis, Object, Recorded, RepositoryId, Result, WriteError,
+    AuditEntry, BucketId, Listing, Millis, Object, Put, Recorded, RepositoryId, Result, WriteError,
 };
 
 #[async_trait]
@@ -105,6 +105,20 @@ pub struct CommittedRoot {
     pub complete: bool,
 }
 
+impl CommittedRoot {
+    fn holds(&self, snapshot: &SnapshotName) -> bool {
+        self.snapshots.iter().any(|s| s.uuid == snapshot.uuid)
+    }
+
+    /// May it be committed? It must hold every pinned snapshot.
+    pub(super) fn keeps(&self, pins: Vec<Pin>) -> Result<(), WriteError> {
+        match pins.into_iter().find(|pin| !self.holds(&pin.snapshot)) {
+            Some(pin) => Err(WriteError::Pinned(pin.snapshot.name)),
+            None => Ok(()),
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotName {
     pub name: Arc<str>,
@@ -167,4 +181,37 @@ pub struct Pin {
     pub pinned_ms: Millis,
     pub by: String,
     pub reason: Option<String>,
+}
+
+impl Pin {
+    /// May it be pinned? The newest root must hold the snapshot.
+    pub(super) fn fits(&self, newest: Option<&RestorePoint>) -> Result<(), WriteError> {
+        if newest.is_some_and(|point| point.root.holds(&self.snapshot)) {
+            return Ok(());
+        }
+        Err(WriteError::Pinned(Arc::clone(&self.snapshot.name)))
+    }
+}
+
+impl Put {
+    /// A hidden object that is visible again, as a change of its own in the journal.
+    pub(super) fn shown_again(hidden: Object, bucket: BucketId) -> Self {
+        Self {
+            repository: hidden.repository,
+            bucket,
+            key: hidden.key,
+            size: hidden.size,
+            etag: hidden.etag,
+            hash: hidden.hash,
+            identity: hidden.identity,
+            now_ms: hidden.modified_ms,
+            details: hidden.details,
+            replaces: None,
+            kept: None,
+            journalled: true,
+            completes: None,
+            root: None,
+            answer: None,
+        }
+    }
 }

@@ -1,7 +1,5 @@
 //! Restore points and pins, and the catalog as of an earlier journal sequence.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use deadpool_postgres::ClientWrapper;
 use deadpool_postgres::tokio_postgres::Row;
@@ -419,24 +417,7 @@ async fn revive_one(
     if intents::is_open(tx.db(), bucket, &old.key).await? {
         return Err(WriteError::KeyBusy.into());
     }
-    let put = Put {
-        repository: old.repository,
-        bucket,
-        key: old.key,
-        size: old.size,
-        etag: old.etag,
-        hash: old.hash,
-        identity: old.identity,
-        now_ms: old.modified_ms,
-        details: old.details,
-        replaces: None,
-        kept: None,
-        journalled: true,
-        completes: None,
-        root: None,
-        answer: None,
-    };
-    catalog::apply(tx, &put).await
+    catalog::apply(tx, &Put::shown_again(old, bucket)).await
 }
 
 async fn pins(db: &ClientWrapper, repository: RepositoryId) -> Result<Vec<Pin>> {
@@ -471,10 +452,7 @@ async fn pin(
         return Err(WriteError::KeyBusy.into());
     }
     let newest = newest_first(tx.db(), repository, None, 1).await?.pop();
-    let is_it = |s: &SnapshotName| s.uuid == pin.snapshot.uuid;
-    if !newest.is_some_and(|point| point.root.snapshots.iter().any(is_it)) {
-        return Err(WriteError::Pinned(Arc::clone(&pin.snapshot.name)).into());
-    }
+    pin.fits(newest.as_ref())?;
     let added = execute(
         tx.db(),
         "INSERT INTO pins (repository, uuid, name, pinned_ms, principal, reason) VALUES ($1, $2, $3, $4, $5, $6)
@@ -519,12 +497,5 @@ pub(super) async fn require_pinned(
     repository: RepositoryId,
     root: &CommittedRoot,
 ) -> Result<(), Fault> {
-    let missing = pins(db, repository)
-        .await?
-        .into_iter()
-        .find(|pin| !root.snapshots.iter().any(|s| s.uuid == pin.snapshot.uuid));
-    match missing {
-        Some(pin) => Err(WriteError::Pinned(pin.snapshot.name).into()),
-        None => Ok(()),
-    }
+    Ok(root.keeps(pins(db, repository).await?)?)
 }

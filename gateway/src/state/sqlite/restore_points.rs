@@ -1,7 +1,5 @@
 //! Restore points and pins, and the catalog as of an earlier journal sequence.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use policies::identity::{Cluster, Epoch};
 use policies::key::ObjectKey;
@@ -419,26 +417,7 @@ fn revive_one(
     if intents::is_open(tx.db, bucket, &old.key)? {
         return Err(WriteError::KeyBusy.into());
     }
-    catalog::apply(
-        tx,
-        &Put {
-            repository: old.repository,
-            bucket,
-            key: old.key,
-            size: old.size,
-            etag: old.etag,
-            hash: old.hash,
-            identity: old.identity,
-            now_ms: old.modified_ms,
-            details: old.details,
-            replaces: None,
-            kept: None,
-            journalled: true,
-            completes: None,
-            root: None,
-            answer: None,
-        },
-    )
+    catalog::apply(tx, &Put::shown_again(old, bucket))
 }
 
 fn pins(db: &Connection, repository: RepositoryId) -> Result<Vec<Pin>> {
@@ -471,16 +450,7 @@ fn pin(
         return Err(WriteError::KeyBusy.into());
     }
     let newest = newest_first(tx.db, repository, None, 1)?.pop();
-    let held = newest.is_some_and(|point| {
-        point
-            .root
-            .snapshots
-            .iter()
-            .any(|s| s.uuid == pin.snapshot.uuid)
-    });
-    if !held {
-        return Err(WriteError::Pinned(Arc::clone(&pin.snapshot.name)).into());
-    }
+    pin.fits(newest.as_ref())?;
     let added = tx
         .db
         .prepare_cached(
@@ -523,11 +493,5 @@ pub(super) fn require_pinned(
     repository: RepositoryId,
     root: &CommittedRoot,
 ) -> Result<(), Fault> {
-    let missing = pins(db, repository)?
-        .into_iter()
-        .find(|pin| !root.snapshots.iter().any(|s| s.uuid == pin.snapshot.uuid));
-    match missing {
-        Some(pin) => Err(WriteError::Pinned(pin.snapshot.name).into()),
-        None => Ok(()),
-    }
+    Ok(root.keeps(pins(db, repository)?)?)
 }
