@@ -5,7 +5,8 @@
 //! time-out runs between requests too, so it cannot be short without ending keep-alive.
 //! Two more things happen here because only bytes are left when they do: hyper's bare answer to a head
 //! it cannot parse becomes an S3 error with a request id, and a connection with an unread body is
-//! drained for a moment before it is closed, so that the client can read why.
+//! drained for a moment before it is closed, so that the client can read why. And bytes that stand in for a
+//! file's are replaced by the file's ([`super::outbox`]).
 
 use std::io;
 use std::pin::Pin;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::outbox::{Next, Outbox, SendFile};
+
 /// Bytes and time spent on a body that nobody wants.
 const LINGER_BYTES: usize = 4 << 20;
 const LINGER: Duration = Duration::from_secs(2);
@@ -27,9 +30,18 @@ pub struct Phase {
     busy: AtomicBool,
     requests: AtomicU64,
     unread: AtomicBool,
+    pub outbox: Outbox,
 }
 
 impl Phase {
+    #[must_use]
+    pub fn new(outbox: Outbox) -> Self {
+        Self {
+            outbox,
+            ..Self::default()
+        }
+    }
+
     /// A head has been read.
     pub fn begin(&self) {
         self.busy.store(true, Ordering::Release);
@@ -169,7 +181,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
+impl<S: AsyncRead + AsyncWrite + SendFile + Unpin> Watched<S> {
     fn watch_write<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -208,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + SendFile + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -219,7 +231,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
             return Poll::Ready(Ok(buf.len()));
         }
         ready!(this.poll_instead(cx))?;
-        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
+        let polled = match this.phase.outbox.next(&[io::IoSlice::new(buf)])? {
+            Next::Bytes(_) => Pin::new(&mut this.stream).poll_write(cx, buf),
+            Next::File(part) => part.poll_send(cx, &this.stream),
+        };
         this.watch_write(cx, polled)
     }
 
@@ -234,7 +249,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         ready!(this.poll_instead(cx))?;
-        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let polled = match this.phase.outbox.next(bufs)? {
+            Next::Bytes(count) => {
+                Pin::new(&mut this.stream).poll_write_vectored(cx, &bufs[..count])
+            }
+            Next::File(part) => part.poll_send(cx, &this.stream),
+        };
         this.watch_write(cx, polled)
     }
 

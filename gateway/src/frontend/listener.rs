@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{Clocks, Phase, Watched};
 use super::limits::Limits;
+use super::outbox::{Outbox, SendFile};
 use super::service::Service;
 
 /// hyper's read buffer; large bodies are read in pieces up to this size.
@@ -108,14 +109,14 @@ impl Connection {
         }
     }
 
-    async fn serve_http<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
+    async fn serve_http<S: AsyncRead + AsyncWrite + SendFile + Unpin>(self, stream: S) {
         let limits = &self.service.limits;
         let clocks = Clocks {
             head: Duration::from_secs(limits.header_seconds),
             idle: Duration::from_secs(limits.keep_alive_seconds),
             write: Duration::from_secs(limits.write_idle_seconds),
         };
-        let phase = Arc::new(Phase::default());
+        let phase = Arc::new(Phase::new(Outbox::of(&stream)));
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase), clocks));
         let service = service_fn(|request| self.service.call(Arc::clone(&phase), request));
         let connection = http1::Builder::new()

@@ -26,6 +26,7 @@ pub mod intake;
 pub mod limits;
 mod listener;
 pub mod operations;
+mod outbox;
 pub mod precheck;
 pub mod request;
 pub mod service;

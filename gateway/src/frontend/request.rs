@@ -8,6 +8,7 @@ use policies::identity::{Bucket, Cluster};
 use s3s::S3Error;
 
 use super::answers::Answer;
+use super::outbox::Outbox;
 use super::precheck::{Checked, Payload, Target, Upload};
 use crate::repository::{Address, Caller, Error};
 
@@ -20,6 +21,8 @@ pub struct Context {
     pub bytes_in: AtomicU64,
     /// The body was read to its end.
     pub drained: AtomicBool,
+    /// The connection's, where it can send files.
+    pub outbox: Outbox,
     progress: Mutex<Progress>,
 }
 
@@ -33,13 +36,19 @@ struct Progress {
 
 impl Context {
     #[must_use]
-    pub fn new(id: Arc<str>, checked: Checked, invocation: Option<Arc<str>>) -> Self {
+    pub fn new(
+        id: Arc<str>,
+        checked: Checked,
+        invocation: Option<Arc<str>>,
+        outbox: Outbox,
+    ) -> Self {
         Self {
             id,
             checked,
             invocation,
             bytes_in: AtomicU64::new(0),
             drained: AtomicBool::new(false),
+            outbox,
             progress: Mutex::default(),
         }
     }

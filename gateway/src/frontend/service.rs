@@ -69,7 +69,7 @@ impl Service {
             code: None,
         };
         let had_body = !request.body().is_end_stream();
-        let outcome = self.perform(&id, request, &mut entry).await;
+        let outcome = self.perform(&id, &phase, request, &mut entry).await;
         let mut response = match outcome {
             Ok(response) => response,
             Err(answer) => {
@@ -104,6 +104,7 @@ impl Service {
     async fn perform(
         &self,
         id: &Arc<str>,
+        phase: &Phase,
         request: Request<Incoming>,
         entry: &mut Entry,
     ) -> Result<HttpResponse, Answer> {
@@ -122,7 +123,12 @@ impl Service {
         let share = self.share(&checked, &incoming)?;
         let invocation = head.headers.get("amz-sdk-invocation-id");
         let invocation = invocation.and_then(|v| v.to_str().ok()).map(Arc::from);
-        let context = Arc::new(Context::new(Arc::clone(id), checked, invocation));
+        let context = Arc::new(Context::new(
+            Arc::clone(id),
+            checked,
+            invocation,
+            phase.outbox.clone(),
+        ));
         entry.context = Some(Arc::clone(&context));
         let method = head.method.clone();
         let body = self.body(incoming, &context, share);

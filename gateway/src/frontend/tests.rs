@@ -7,6 +7,7 @@ mod attacks;
 mod attacks_shape;
 mod client;
 mod gateway;
+mod large_reads;
 mod life;
 mod patience;
 mod signer;

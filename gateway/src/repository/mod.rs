@@ -51,7 +51,7 @@ use policies::key::ObjectKey;
 
 use crate::digest::Algorithm;
 use crate::state::{Checksum, MultipartUpload, Object};
-use crate::stores::ByteStream;
+use crate::stores::{ByteStream, FileRange};
 
 /// Who asks, and how the request can be recognised again.
 #[derive(Clone, Debug)]
@@ -153,6 +153,8 @@ pub struct Retrieved {
     /// Half-open; None = the whole object (200).
     pub range: Option<Range<u64>>,
     pub bytes: ByteStream,
+    /// The same bytes, where they are a file's.
+    pub file: Option<FileRange>,
 }
 
 impl fmt::Debug for Retrieved {

@@ -59,23 +59,24 @@ impl Door {
                 .transpose()?
                 .flatten();
             let content = match self.open_content(&found.open, &object, range.clone()).await {
-                Ok(Some(bytes)) => Some(bytes),
+                Ok(Some(content)) => Some((content.bytes, content.file)),
                 failed @ (Ok(None) | Err(_)) => {
                     let elsewhere = self
                         .read_elsewhere(&found.open, &object, &found.class, range.clone())
                         .await;
                     match elsewhere {
-                        Some(bytes) => Some(bytes),
-                        None => failed?,
+                        Some(bytes) => Some((bytes, None)),
+                        None => failed?.map(|content| (content.bytes, content.file)),
                     }
                 }
             };
             if settled || self.unchanged(&found.open, at, object.sequence).await? {
-                if let Some(bytes) = content {
+                if let Some((bytes, file)) = content {
                     return Ok(Retrieved {
                         object,
                         range,
                         bytes,
+                        file,
                     });
                 }
                 self.not_as_recorded(&found.open, &object).await;
@@ -93,13 +94,13 @@ impl Door {
         open: &OpenRepository,
         object: &Object,
         range: Option<Range<u64>>,
-    ) -> Result<Option<stores::ByteStream>, Error> {
+    ) -> Result<Option<stores::Content>, Error> {
         match open
             .store
             .read(&object.key, range, Some(&object.identity))
             .await
         {
-            Ok(Some(content)) if content.size == object.size => Ok(Some(content.bytes)),
+            Ok(Some(content)) if content.size == object.size => Ok(Some(content)),
             Ok(Some(_) | None) | Err(stores::Error::Changed) => Ok(None),
             Err(e) => Err(store_failed("read the object", &e)),
         }

@@ -103,6 +103,7 @@ impl Door {
                 object,
                 range,
                 bytes,
+                file: None,
             });
         }
         // Its bytes may be moved while it is opened: then it is looked up again.
@@ -125,6 +126,7 @@ impl Door {
                         object: past.object,
                         range,
                         bytes: content.bytes,
+                        file: content.file,
                     });
                 }
                 Ok(Some(_) | None) | Err(stores::Error::Changed) => {}

@@ -28,6 +28,8 @@ pub mod conformance;
 pub mod faults;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub use directory::{FileRange, Piece};
+
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 
 /// A place that keeps objects under the names clients gave them.
@@ -161,6 +163,8 @@ pub struct Content {
     pub size: u64,
     pub identity: Identity,
     pub bytes: ByteStream,
+    /// Where the bytes are a file's: the same ones, for a connection that lets the kernel send them.
+    pub file: Option<FileRange>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -40,6 +40,7 @@ pub async fn get(
         object,
         range: sent,
         bytes,
+        file,
     } = operations
         .door()
         .get(caller, at, range, &condition)
@@ -69,7 +70,9 @@ pub async fn get(
     let length = sent.as_ref().map_or(object.size, |r| r.end - r.start);
     let mut output = GetObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
-        body: Some(StreamingBlob::wrap(Outgoing(Mutex::new(bytes)))),
+        body: Some(StreamingBlob::wrap(Outgoing(Mutex::new(
+            context.outbox.body(bytes, file),
+        )))),
         content_length: Some(signed(length)),
         content_range: sent.as_ref().map(|r| content_range(r, object.size)),
         e_tag: Some(etag(&object.etag)),

@@ -238,6 +238,7 @@ impl Store for Memory {
                 size: stat.size,
                 identity: stat.identity,
                 bytes: Box::pin(futures::stream::iter([Ok(bytes)])),
+                file: None,
             }))
         })
         .await

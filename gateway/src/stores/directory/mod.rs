@@ -15,6 +15,8 @@ mod syncs;
 mod tree;
 mod upload;
 
+pub use read::{FileRange, Piece};
+
 #[cfg(test)]
 mod tests;
 

@@ -56,15 +56,60 @@ impl Drop for Lent {
 }
 
 /// One open file and what is left of the range.
-#[derive(Clone)]
-struct Reading {
+#[derive(Clone, Debug)]
+pub struct FileRange {
     file: Arc<OwnedFd>,
     at: u64,
     end: u64,
     in_memory: bool,
 }
 
-impl Reading {
+/// What a file's next bytes are to a sender.
+#[derive(Debug)]
+pub enum Piece {
+    /// This many, from here, and the kernel has them in memory.
+    Cached {
+        file: Arc<OwnedFd>,
+        at: u64,
+        len: usize,
+    },
+    /// They had to be read.
+    Bytes(Bytes),
+}
+
+impl FileRange {
+    /// The next piece, which ends before the file's next multiple of `grid`; `None` = the range was sent.
+    ///
+    /// A piece is taken for cached if its first and its last byte are: should the kernel have dropped a page between
+    /// them, the sender waits for the disk once.
+    pub async fn next(&mut self, grid: u64) -> Result<Option<Piece>> {
+        let len = (grid - self.at % grid).min(self.end - self.at);
+        if len == 0 {
+            return Ok(None);
+        }
+        let cached = self.in_memory || (self.has(self.at)? && self.has(self.at + len - 1)?);
+        if cached {
+            let (file, at) = (Arc::clone(&self.file), self.at);
+            self.at += len;
+            // No piece is larger than the grid, which is a length in memory.
+            let len = len as usize;
+            return Ok(Some(Piece::Cached { file, at, len }));
+        }
+        let bytes = self.chunk().await?;
+        self.at += bytes.len() as u64;
+        Ok(Some(Piece::Bytes(bytes)))
+    }
+
+    /// The kernel has this byte in memory.
+    fn has(&self, at: u64) -> Result<bool> {
+        let probe = Self {
+            at,
+            end: at + 1,
+            ..self.clone()
+        };
+        Ok(probe.fill_now(&mut [0])? == 1)
+    }
+
     fn left(&self) -> usize {
         usize::try_from(self.end - self.at).unwrap_or(usize::MAX)
     }
@@ -172,22 +217,26 @@ pub(super) async fn read(
     if at > end || end > size {
         return Err(Error::Failed("a range beyond the object's end".into()));
     }
-    let reading = Reading {
+    let reading = FileRange {
         file: Arc::new(file),
         at,
         end,
         in_memory: tree.in_memory,
     };
-    let bytes = if reading.left() <= CHUNK / 2 {
+    if reading.left() <= CHUNK / 2 {
         let bytes = reading.whole().await?;
-        futures::stream::iter([Ok(bytes)]).boxed()
-    } else {
-        reading.stream()
-    };
+        return Ok(Some(Content {
+            size,
+            identity,
+            bytes: futures::stream::iter([Ok(bytes)]).boxed(),
+            file: None,
+        }));
+    }
     Ok(Some(Content {
         size,
         identity,
-        bytes,
+        file: Some(reading.clone()),
+        bytes: reading.stream(),
     }))
 }
 

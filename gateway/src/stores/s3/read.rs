@@ -60,6 +60,7 @@ impl Client {
             size,
             identity: found,
             bytes: Whole::new(body, length, self.deadlines.idle).boxed(),
+            file: None,
         }))
     }
 
@@ -79,6 +80,7 @@ impl Client {
             size: stat.size,
             identity: stat.identity,
             bytes: futures::stream::empty().boxed(),
+            file: None,
         }))
     }
 
