@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::client::{Client, Failure, segment};
-use super::contents::wait;
+use super::client::{Client, Failure, repository_path};
+use super::job;
 use super::show::text;
 
 pub async fn run(
@@ -12,17 +12,10 @@ pub async fn run(
     repository: &str,
     no_wait: bool,
 ) -> Result<(), Failure> {
-    let job = client
-        .post(
-            &format!("/v1/repositories/{}/adopt", segment(repository)),
-            &Value::Null,
-        )
-        .await?;
-    if no_wait {
-        println!("{job:#}");
+    let path = repository_path(repository, "adopt");
+    let Some(result) = job::run(client, &path, &Value::Null, no_wait).await? else {
         return Ok(());
-    }
-    let result = wait(client, &text(&job["id"])).await?;
+    };
     if as_json {
         println!("{result:#}");
     } else {

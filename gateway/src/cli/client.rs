@@ -145,6 +145,11 @@ impl Client {
     }
 }
 
+/// Where a repository's `what` is.
+pub fn repository_path(repository: &str, what: &str) -> String {
+    format!("/v1/repositories/{}/{what}", segment(repository))
+}
+
 /// One segment of a path.
 pub fn segment(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()

@@ -1,20 +1,55 @@
-//! `snapshots`, `explain`, `verify`.
+//! `adopt`, `snapshots`, `explain`, `verify`: what is in a repository.
 
-use std::time::Duration;
+use clap::Subcommand;
+use serde_json::json;
 
-use serde_json::{Value, json};
-
-use super::client::{Client, Failure, segment};
+use super::client::{Client, Failure, repository_path, segment};
 use super::show::{table, text};
+use super::{adopt, job};
 
-const GLANCE: Duration = Duration::from_millis(250);
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Scan a store that already holds a repository, then open it
+    Adopt {
+        repository: String,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// What is in a repository, as the gateway reads it
+    Snapshots { repository: String },
+    /// What an object is, which snapshots need it, and what deleting it would be answered
+    Explain { repository: String, key: String },
+    /// Check every object of every snapshot: presence and size, with --deep the bytes
+    Verify {
+        repository: String,
+        #[arg(long)]
+        deep: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
 
-pub async fn snapshots(client: &Client, as_json: bool, repository: &str) -> Result<(), Failure> {
+pub async fn run(client: &Client, as_json: bool, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Adopt {
+            repository,
+            no_wait,
+        } => adopt::run(client, as_json, &repository, no_wait).await,
+        Verb::Snapshots { repository } => snapshots(client, as_json, &repository).await,
+        Verb::Explain { repository, key } => explain(client, &repository, &key).await,
+        Verb::Verify {
+            repository,
+            deep,
+            no_wait,
+        } => verify(client, as_json, &repository, deep, no_wait).await,
+    }
+}
+
+async fn snapshots(client: &Client, as_json: bool, repository: &str) -> Result<(), Failure> {
     let answer = client
-        .get(&format!(
-            "/v1/repositories/{}/snapshots",
-            segment(repository)
-        ))
+        .get(&repository_path(repository, "snapshots"))
         .await?;
     if as_json {
         println!("{answer:#}");
@@ -43,7 +78,7 @@ pub async fn snapshots(client: &Client, as_json: bool, repository: &str) -> Resu
     Ok(())
 }
 
-pub async fn explain(client: &Client, repository: &str, key: &str) -> Result<(), Failure> {
+async fn explain(client: &Client, repository: &str, key: &str) -> Result<(), Failure> {
     let answer = client
         .get(&format!(
             "/v1/repositories/{}/explain?key={}",
@@ -56,24 +91,17 @@ pub async fn explain(client: &Client, repository: &str, key: &str) -> Result<(),
 }
 
 /// Exit 1 with the list of what is wrong and which snapshots it hits.
-pub async fn verify(
+async fn verify(
     client: &Client,
     as_json: bool,
     repository: &str,
     deep: bool,
     no_wait: bool,
 ) -> Result<(), Failure> {
-    let job = client
-        .post(
-            &format!("/v1/repositories/{}/verify", segment(repository)),
-            &json!({ "deep": deep }),
-        )
-        .await?;
-    if no_wait {
-        println!("{job:#}");
+    let path = repository_path(repository, "verify");
+    let Some(result) = job::run(client, &path, &json!({ "deep": deep }), no_wait).await? else {
         return Ok(());
-    }
-    let result = wait(client, &text(&job["id"])).await?;
+    };
     if as_json {
         println!("{result:#}");
     } else {
@@ -104,34 +132,4 @@ pub async fn verify(
     Err(Failure::Refused(format!(
         "repository '{repository}' is damaged"
     )))
-}
-
-/// Shows progress on a terminal until the job ends; its result.
-pub(super) async fn wait(client: &Client, id: &str) -> Result<Value, Failure> {
-    let bar = indicatif::ProgressBar::new(0);
-    loop {
-        let job = client.get(&format!("/v1/jobs/{}", segment(id))).await?;
-        let done = job["progress"]["done"].as_u64().unwrap_or(0);
-        match job["progress"]["total"].as_u64() {
-            Some(0) | None => {
-                bar.set_style(indicatif::ProgressStyle::default_spinner());
-                let bytes = job["progress"]["bytes"].as_u64().unwrap_or(0);
-                bar.set_message(format!("{done} objects, {bytes} bytes"));
-                bar.tick();
-            }
-            Some(total) => {
-                bar.set_style(indicatif::ProgressStyle::default_bar());
-                bar.set_length(total);
-                bar.set_position(done);
-            }
-        }
-        match job["state"].as_str() {
-            Some("done") => {
-                bar.finish_and_clear();
-                return Ok(job["result"].clone());
-            }
-            Some("running") => tokio::time::sleep(GLANCE).await,
-            Some(_) | None => return Err(Failure::Refused(text(&job["error"]))),
-        }
-    }
 }

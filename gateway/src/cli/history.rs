@@ -1,20 +1,113 @@
 //! `restore-points`, `pin`, `unpin`, `rollback`, `undelete`, `diff`.
 
+use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::client::{Client, Failure, segment};
-use super::contents::wait;
+use super::client::{Client, Failure, repository_path, segment};
+use super::job;
 use super::show::{table, text};
 
 /// Names printed before the rest is only counted; `--json` has them all.
 const SHOWN: usize = 10;
 
-pub async fn restore_points(
-    client: &Client,
-    as_json: bool,
-    repository: &str,
-) -> Result<(), Failure> {
-    let path = format!("/v1/repositories/{}/restore-points", segment(repository));
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Committed roots that the retention still holds, newest first
+    RestorePoints { repository: String },
+    /// Snapshots that no commit may drop
+    Pins { repository: String },
+    /// Refuse commits that drop this snapshot
+    Pin {
+        repository: String,
+        snapshot: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Let commits drop this snapshot again
+    Unpin {
+        repository: String,
+        snapshot: String,
+    },
+    /// Make a restore point the newest root again (on a frozen repository)
+    Rollback {
+        repository: String,
+        /// Number of the restore point
+        #[arg(long, value_name = "N")]
+        to: u64,
+        /// Only say what would come back and go away
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Put a deleted snapshot back into the newest root (on a frozen repository)
+    Undelete {
+        repository: String,
+        /// Name or uuid
+        snapshot: String,
+        /// Only say what would come back
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Snapshots and objects that came and went from one restore point to another
+    Diff {
+        repository: String,
+        from: u64,
+        to: u64,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+pub async fn run(client: &Client, as_json: bool, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::RestorePoints { repository } => restore_points(client, as_json, &repository).await,
+        Verb::Pins { repository } => pins(client, as_json, &repository).await,
+        Verb::Pin {
+            repository,
+            snapshot,
+            reason,
+        } => pin(client, as_json, &repository, &snapshot, reason).await,
+        Verb::Unpin {
+            repository,
+            snapshot,
+        } => unpin(client, as_json, &repository, &snapshot).await,
+        Verb::Rollback {
+            repository,
+            to,
+            dry_run,
+            no_wait,
+        } => {
+            let body = json!({ "to": to, "dry_run": dry_run });
+            let how = How { as_json, no_wait };
+            bring_back(client, how, &repository, "rollback", &body).await
+        }
+        Verb::Undelete {
+            repository,
+            snapshot,
+            dry_run,
+            no_wait,
+        } => {
+            let body = json!({ "snapshot": snapshot, "dry_run": dry_run });
+            let how = How { as_json, no_wait };
+            bring_back(client, how, &repository, "undelete", &body).await
+        }
+        Verb::Diff {
+            repository,
+            from,
+            to,
+            no_wait,
+        } => diff(client, How { as_json, no_wait }, &repository, from, to).await,
+    }
+}
+
+async fn restore_points(client: &Client, as_json: bool, repository: &str) -> Result<(), Failure> {
+    let path = repository_path(repository, "restore-points");
     let answer = client.get(&path).await?;
     if as_json {
         println!("{answer:#}");
@@ -48,8 +141,8 @@ pub async fn restore_points(
     Ok(())
 }
 
-pub async fn pins(client: &Client, as_json: bool, repository: &str) -> Result<(), Failure> {
-    let path = format!("/v1/repositories/{}/pins", segment(repository));
+async fn pins(client: &Client, as_json: bool, repository: &str) -> Result<(), Failure> {
+    let path = repository_path(repository, "pins");
     let answer = client.get(&path).await?;
     if as_json {
         println!("{answer:#}");
@@ -63,14 +156,14 @@ pub async fn pins(client: &Client, as_json: bool, repository: &str) -> Result<()
     Ok(())
 }
 
-pub async fn pin(
+async fn pin(
     client: &Client,
     as_json: bool,
     repository: &str,
     snapshot: &str,
     reason: Option<String>,
 ) -> Result<(), Failure> {
-    let path = format!("/v1/repositories/{}/pins", segment(repository));
+    let path = repository_path(repository, "pins");
     let body = json!({ "snapshot": snapshot, "reason": reason });
     let answer = client.post(&path, &body).await?;
     if as_json {
@@ -85,7 +178,7 @@ pub async fn pin(
     Ok(())
 }
 
-pub async fn unpin(
+async fn unpin(
     client: &Client,
     as_json: bool,
     repository: &str,
@@ -110,20 +203,20 @@ pub async fn unpin(
 
 /// How a command that starts a job goes on.
 #[derive(Clone, Copy, Debug)]
-pub struct How {
-    pub as_json: bool,
-    pub no_wait: bool,
+struct How {
+    as_json: bool,
+    no_wait: bool,
 }
 
-pub async fn bring_back(
+async fn bring_back(
     client: &Client,
     how: How,
     repository: &str,
     verb: &str,
     body: &Value,
 ) -> Result<(), Failure> {
-    let path = format!("/v1/repositories/{}/{verb}", segment(repository));
-    let Some(result) = run(client, how, &path, body).await? else {
+    let path = repository_path(repository, verb);
+    let Some(result) = result(client, how, &path, body).await? else {
         return Ok(());
     };
     let dry = result["dry_run"].as_bool() == Some(true);
@@ -153,16 +246,16 @@ pub async fn bring_back(
     Ok(())
 }
 
-pub async fn diff(
+async fn diff(
     client: &Client,
     how: How,
     repository: &str,
     from: u64,
     to: u64,
 ) -> Result<(), Failure> {
-    let path = format!("/v1/repositories/{}/diff", segment(repository));
+    let path = repository_path(repository, "diff");
     let body = json!({ "from": from, "to": to });
-    let Some(result) = run(client, how, &path, &body).await? else {
+    let Some(result) = result(client, how, &path, &body).await? else {
         return Ok(());
     };
     names("snapshots that came", &result["snapshots"]["came"]);
@@ -179,24 +272,19 @@ pub async fn diff(
     Ok(())
 }
 
-/// Starts a job and waits for its result; None if there is nothing left to print.
-async fn run(
+/// None if there is nothing left to print.
+async fn result(
     client: &Client,
     how: How,
     path: &str,
     body: &Value,
 ) -> Result<Option<Value>, Failure> {
-    let job = client.post(path, body).await?;
-    if how.no_wait {
-        println!("{job:#}");
-        return Ok(None);
-    }
-    let result = wait(client, &text(&job["id"])).await?;
-    if how.as_json {
+    let result = job::run(client, path, body, how.no_wait).await?;
+    if let Some(result) = result.as_ref().filter(|_| how.as_json) {
         println!("{result:#}");
         return Ok(None);
     }
-    Ok(Some(result))
+    Ok(result)
 }
 
 fn rows(value: &Value) -> &[Value] {

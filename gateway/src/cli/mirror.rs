@@ -5,7 +5,7 @@ use comfy_table::Table;
 use serde_json::{Value, json};
 
 use super::client::{Client, Failure, segment};
-use super::contents::wait;
+use super::job;
 use super::show::{table, text};
 
 #[derive(Debug, Subcommand)]
@@ -196,14 +196,10 @@ async fn verify(
     deep: bool,
     no_wait: bool,
 ) -> Result<(), Failure> {
-    let job = client
-        .post(&path(repository, store, "verify"), &json!({ "deep": deep }))
-        .await?;
-    if no_wait {
-        println!("{job:#}");
+    let path = path(repository, store, "verify");
+    let Some(result) = job::run(client, &path, &json!({ "deep": deep }), no_wait).await? else {
         return Ok(());
-    }
-    let result = wait(client, &text(&job["id"])).await?;
+    };
     if as_json {
         println!("{result:#}");
     } else {

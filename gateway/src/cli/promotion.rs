@@ -1,43 +1,118 @@
 //! `failback` brings an old primary back. `promote` says what it would do, does it, says what it did; `drill` rehearses it.
 
+use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::client::{Client, Failure, segment};
-use super::contents::wait;
+use super::client::{Client, Failure, repository_path};
+use super::job;
 use super::show::text;
 
-/// What an operator wrote.
-pub struct Promote<'a> {
-    pub repository: &'a str,
-    pub store: &'a str,
-    pub writer: &'a str,
-    pub reason: Option<&'a str>,
-    pub dry_run: bool,
-    pub no_wait: bool,
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Fail over: a mirror becomes the primary
+    Promote {
+        repository: String,
+        #[arg(long)]
+        store: String,
+        /// Who writes from then on
+        #[arg(long, value_name = "CLUSTER")]
+        writer: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Say what it would do and what would be lost, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Bring an old primary's store back: it is reconciled, and is the primary again
+    Failback {
+        repository: String,
+        /// The store to bring back [default: where it was before its last promotion]
+        #[arg(long)]
+        store: Option<String>,
+        /// Who writes from then on [default: who does now]
+        #[arg(long, value_name = "CLUSTER")]
+        writer: Option<String>,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Rehearse a restore from a mirror; production is not touched
+    Drill {
+        repository: String,
+        #[arg(long)]
+        store: String,
+        /// Only what this snapshot needs
+        #[arg(long, value_name = "NAME")]
+        snapshot: Option<String>,
+        #[arg(long)]
+        no_wait: bool,
+    },
 }
 
-pub async fn promote(client: &Client, as_json: bool, asked: Promote<'_>) -> Result<(), Failure> {
-    let body = json!({
-        "store": asked.store,
-        "writer": asked.writer,
-        "reason": asked.reason,
-        "dry_run": asked.dry_run,
-    });
-    let path = format!("/v1/repositories/{}/promote", segment(asked.repository));
-    let answer = client.post(&path, &body).await?;
-    if asked.no_wait {
+pub async fn run(client: &Client, as_json: bool, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Promote {
+            repository,
+            store,
+            writer,
+            reason,
+            dry_run,
+            no_wait,
+        } => {
+            let body =
+                json!({ "store": store, "writer": writer, "reason": reason, "dry_run": dry_run });
+            promote(client, as_json, &repository, &body, no_wait).await
+        }
+        Verb::Failback {
+            repository,
+            store,
+            writer,
+            reason,
+            no_wait,
+        } => {
+            let body = json!({ "store": store, "writer": writer, "reason": reason });
+            failback(client, as_json, &repository, &body, no_wait).await
+        }
+        Verb::Drill {
+            repository,
+            store,
+            snapshot,
+            no_wait,
+        } => {
+            let wanted = (&*repository, &*store, snapshot.as_deref());
+            drill(client, as_json, wanted, no_wait).await
+        }
+    }
+}
+
+async fn promote(
+    client: &Client,
+    as_json: bool,
+    repository: &str,
+    body: &Value,
+    no_wait: bool,
+) -> Result<(), Failure> {
+    let answer = client
+        .post(&repository_path(repository, "promote"), body)
+        .await?;
+    if no_wait {
         println!("{answer:#}");
         return Ok(());
     }
-    let result = if asked.dry_run {
+    // A dry run is answered at once.
+    let result = if body["dry_run"] == true {
         answer
     } else {
-        wait(client, &text(&answer["id"])).await?
+        job::wait(client, &text(&answer["id"])).await?
     };
     if as_json {
         println!("{result:#}");
     } else {
-        show(asked.repository, &result);
+        show(repository, &result);
     }
     match result["refused"].as_str() {
         Some(why) => Err(Failure::Refused(format!("it would be refused: {why}"))),
@@ -45,7 +120,7 @@ pub async fn promote(client: &Client, as_json: bool, asked: Promote<'_>) -> Resu
     }
 }
 
-pub fn show(repository: &str, result: &Value) {
+fn show(repository: &str, result: &Value) {
     let done = result["seconds"].as_f64();
     let verb = if done.is_some() { "is" } else { "would be" };
     println!(
@@ -107,20 +182,17 @@ fn missing(missing: &Value) {
     }
 }
 
-pub async fn failback(
+async fn failback(
     client: &Client,
     as_json: bool,
     repository: &str,
     body: &Value,
     no_wait: bool,
 ) -> Result<(), Failure> {
-    let path = format!("/v1/repositories/{}/failback", segment(repository));
-    let job = client.post(&path, body).await?;
-    if no_wait {
-        println!("{job:#}");
+    let path = repository_path(repository, "failback");
+    let Some(result) = job::run(client, &path, body, no_wait).await? else {
         return Ok(());
-    }
-    let result = wait(client, &text(&job["id"])).await?;
+    };
     if as_json {
         println!("{result:#}");
         return Ok(());
@@ -139,21 +211,17 @@ pub async fn failback(
 }
 
 /// Exit 1 if the mirror would not restore.
-pub async fn drill(
+async fn drill(
     client: &Client,
     as_json: bool,
     (repository, store, snapshot): (&str, &str, Option<&str>),
     no_wait: bool,
 ) -> Result<(), Failure> {
-    let path = format!("/v1/repositories/{}/drill", segment(repository));
-    let job = client
-        .post(&path, &json!({ "store": store, "snapshot": snapshot }))
-        .await?;
-    if no_wait {
-        println!("{job:#}");
+    let path = repository_path(repository, "drill");
+    let body = json!({ "store": store, "snapshot": snapshot });
+    let Some(result) = job::run(client, &path, &body, no_wait).await? else {
         return Ok(());
-    }
-    let result = wait(client, &text(&job["id"])).await?;
+    };
     if as_json {
         println!("{result:#}");
     } else {

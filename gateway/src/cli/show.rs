@@ -1,4 +1,4 @@
-//! Tables for people; the same bodies as JSON for scripts.
+//! `status`; and what all tables for people have in common.
 
 use std::time::Duration;
 
@@ -114,74 +114,6 @@ fn print_warnings(repositories: &[Value]) {
             );
         }
     }
-}
-
-pub fn lock(json: bool, answer: &Value) {
-    if json {
-        println!("{answer:#}");
-        return;
-    }
-    println!(
-        "{}: {} (epoch {})",
-        text(&answer["repository"]),
-        describe(answer),
-        text(&answer["epoch"])
-    );
-    for step in answer["steps"].as_array().map_or(&[][..], Vec::as_slice) {
-        println!("\n{}", text(step));
-    }
-}
-
-fn describe(lock: &Value) -> String {
-    match (lock["state"].as_str(), lock["holder"].as_str()) {
-        (Some("held"), Some(holder)) => format!("held by {holder}"),
-        (Some(state), _) => state.to_owned(),
-        (None, _) => "unknown".to_owned(),
-    }
-}
-
-pub async fn audit_tail(client: &Client, json: bool, limit: usize) -> Result<(), Failure> {
-    let answer = client.get(&format!("/v1/audit?limit={limit}")).await?;
-    if json {
-        println!("{answer:#}");
-        return Ok(());
-    }
-    let mut table = table(&["SEQ", "AT", "WHO", "WHAT", "REPOSITORY", "EPOCH", "DETAIL"]);
-    for record in answer
-        .as_array()
-        .map_or(&[][..], Vec::as_slice)
-        .iter()
-        .rev()
-    {
-        table.add_row([
-            text(&record["sequence"]),
-            text(&record["at"]),
-            text(&record["principal"]),
-            text(&record["action"]),
-            text(&record["repository"]),
-            text(&record["epoch"]),
-            record["detail"].to_string(),
-        ]);
-    }
-    println!("{table}");
-    Ok(())
-}
-
-pub async fn audit_verify(client: &Client, json: bool) -> Result<(), Failure> {
-    let answer = client.get("/v1/audit/verify").await?;
-    if json {
-        println!("{answer:#}");
-    }
-    if answer["ok"].as_bool() == Some(true) {
-        if !json {
-            println!("the audit log's hash chain is whole");
-        }
-        return Ok(());
-    }
-    Err(Failure::Refused(format!(
-        "the audit log was changed: the first bad record is {}",
-        text(&answer["first_bad_sequence"])
-    )))
 }
 
 pub(super) fn table(header: &[&str]) -> Table {

@@ -1,18 +1,40 @@
 //! `warnings`, `acknowledge`, `events`.
 
+use clap::Subcommand;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use super::client::{Client, Failure, segment};
+use super::client::{Client, Failure, repository_path};
 use super::show::{table, text};
 
-pub async fn list(client: &Client, as_json: bool, repository: &str) -> Result<(), Failure> {
-    let answer = client
-        .get(&format!(
-            "/v1/repositories/{}/warnings",
-            segment(repository)
-        ))
-        .await?;
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// What an operator should look at, acknowledged warnings too
+    Warnings { repository: String },
+    /// Say that warnings of a kind (or about one subject) were read
+    Acknowledge {
+        repository: String,
+        kind: String,
+        subject: Option<String>,
+    },
+    /// Follow live events: warnings, lock changes, root commits, jobs
+    Events,
+}
+
+pub async fn run(client: &Client, as_json: bool, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Warnings { repository } => list(client, as_json, &repository).await,
+        Verb::Acknowledge {
+            repository,
+            kind,
+            subject,
+        } => acknowledge(client, &repository, &kind, subject.as_deref()).await,
+        Verb::Events => follow(client, as_json).await,
+    }
+}
+
+async fn list(client: &Client, as_json: bool, repository: &str) -> Result<(), Failure> {
+    let answer = client.get(&repository_path(repository, "warnings")).await?;
     if as_json {
         println!("{answer:#}");
         return Ok(());
@@ -35,7 +57,7 @@ pub async fn list(client: &Client, as_json: bool, repository: &str) -> Result<()
     Ok(())
 }
 
-pub async fn acknowledge(
+async fn acknowledge(
     client: &Client,
     repository: &str,
     kind: &str,
@@ -43,10 +65,7 @@ pub async fn acknowledge(
 ) -> Result<(), Failure> {
     let answer = client
         .post(
-            &format!(
-                "/v1/repositories/{}/warnings/acknowledge",
-                segment(repository)
-            ),
+            &repository_path(repository, "warnings/acknowledge"),
             &json!({ "kind": kind, "subject": subject }),
         )
         .await?;
@@ -55,7 +74,7 @@ pub async fn acknowledge(
 }
 
 /// One line per event until interrupted or the gateway stops.
-pub async fn follow(client: &Client, as_json: bool) -> Result<(), Failure> {
+async fn follow(client: &Client, as_json: bool) -> Result<(), Failure> {
     let mut body = client.open("/v1/events").await?;
     let mut line = Vec::new();
     let mut kind = String::new();

@@ -1,0 +1,108 @@
+//! `lock`, `unlock`, `freeze`, `thaw`: who may write.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::client::{Client, Failure, repository_path};
+use super::show::text;
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Hand the writer lock to a cluster
+    Lock {
+        repository: String,
+        #[arg(long, value_name = "CLUSTER")]
+        writer: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Do not wait for the old writer's goodwill; its open writes are resolved all the same
+        #[arg(long)]
+        force: bool,
+        /// First wait until this mirror has everything
+        #[arg(long, value_name = "STORE")]
+        wait_mirror: Option<String>,
+    },
+    /// Release the writer lock
+    Unlock {
+        repository: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Stop all writes to a repository
+    Freeze {
+        repository: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Allow writes to a frozen repository again
+    Thaw {
+        repository: String,
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Rebuild the catalog from the store and take an epoch above its anchors
+        #[arg(long)]
+        recover: bool,
+    },
+}
+
+pub async fn run(client: &Client, as_json: bool, verb: Verb) -> Result<(), Failure> {
+    let (path, body) = request(verb);
+    let answer = client.post(&path, &body).await?;
+    show(as_json, &answer);
+    Ok(())
+}
+
+fn request(verb: Verb) -> (String, Value) {
+    match verb {
+        Verb::Lock {
+            repository,
+            writer,
+            reason,
+            force,
+            wait_mirror,
+        } => (
+            repository_path(&repository, "lock"),
+            json!({ "writer": writer, "reason": reason, "force": force, "wait_mirror": wait_mirror }),
+        ),
+        Verb::Unlock { repository, reason } => (
+            repository_path(&repository, "unlock"),
+            json!({ "reason": reason }),
+        ),
+        Verb::Freeze { repository, reason } => (
+            repository_path(&repository, "freeze"),
+            json!({ "reason": reason }),
+        ),
+        Verb::Thaw {
+            repository,
+            reason,
+            recover,
+        } => (
+            repository_path(&repository, "thaw"),
+            json!({ "reason": reason, "recover": recover }),
+        ),
+    }
+}
+
+fn show(as_json: bool, answer: &Value) {
+    if as_json {
+        println!("{answer:#}");
+        return;
+    }
+    println!(
+        "{}: {} (epoch {})",
+        text(&answer["repository"]),
+        describe(answer),
+        text(&answer["epoch"])
+    );
+    for step in answer["steps"].as_array().map_or(&[][..], Vec::as_slice) {
+        println!("\n{}", text(step));
+    }
+}
+
+fn describe(lock: &Value) -> String {
+    match (lock["state"].as_str(), lock["holder"].as_str()) {
+        (Some("held"), Some(holder)) => format!("held by {holder}"),
+        (Some(state), _) => state.to_owned(),
+        (None, _) => "unknown".to_owned(),
+    }
+}
