@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import urllib.request
 
@@ -43,7 +42,8 @@ class Store:
 class Gateway:
     """A configured gateway that can be started, killed and started again on the same ports and state."""
 
-    def __init__(self, bench, name, store, state=None, env=None, clusters=("rig",), retention="0s", database=None):
+    def __init__(self, bench, name, store, state=None, env=None, clusters=("rig",), retention="0s", database=None, mirrors=None):
+        """`mirrors`: name -> (Store, what else the mirror's settings say, such as `mode = "barrier"`)."""
         self._bench, self.name, self._env = bench, name, {**os.environ, "RUST_BACKTRACE": "1", **(env or {})}
         self._home = bench.folder(f"snapgate-{name}")
         self._database = database or f"sqlite:{pathlib.Path(state) if state else self._home}/state.db"
@@ -51,7 +51,7 @@ class Gateway:
         self.accounts = {cluster: Account(self.port, f"{KEY}{cluster.upper()}", f"{SECRET}-{cluster}", BUCKET) for cluster in clusters}
         self.account = self.accounts[clusters[0]]
         self.log = bench.dir / f"snapgate-{name}.log"
-        self._config, self._process = self._home / "snapgate.toml", None
+        self._config, self._process, self._mirrors = self._home / "snapgate.toml", None, mirrors or {}
         self._config.write_text(self._settings(store))
 
     def _settings(self, store):
@@ -60,10 +60,9 @@ class Gateway:
             self._secret(f"cluster-{cluster}", account.secret)
             keys += f'[clusters.{cluster}]\nkeys = [{{ id = "{account.key}", secret_file = "{self._home}/cluster-{cluster}" }}]\n'
         self._secret("token", self.token)
-        behind = "".join(f'{name} = "{value}"\n' for name, value in store.settings.items() if name != "key")
-        if store.secret:
-            self._secret("store", store.secret)
-            behind += f'credentials = {{ id = "{store.settings["key"]}", secret_file = "{self._home}/store" }}\n'
+        stores = self._store("behind", store) + "".join(self._store(name, target) for name, (target, _) in self._mirrors.items())
+        each = (f'{{ store = "{name}"{", " if more else ""}{more} }}' for name, (_, more) in self._mirrors.items())
+        mirrors = f"mirrors = [{', '.join(each)}]\n" if self._mirrors else ""
         return f"""[s3]
 listen = "127.0.0.1:{self.port}"
 [admin]
@@ -71,14 +70,20 @@ listen = "127.0.0.1:{self.admin}"
 token_file = "{self._home}/token"
 [state]
 url = "{self._database}"
-{keys}[stores.behind]
-{behind}[repositories.{REPOSITORY}]
+{keys}{stores}[repositories.{REPOSITORY}]
 bucket = "{BUCKET}"
 base_path = "{BASE}"
 store = "behind"
 writers = {json.dumps(list(self.accounts))}
 delete_retention = "{self._retention}"
-"""
+{mirrors}"""
+
+    def _store(self, name, store):
+        text = f"[stores.{name}]\n" + "".join(f'{key} = "{value}"\n' for key, value in store.settings.items() if key != "key")
+        if store.secret:
+            self._secret(f"store-{name}", store.secret)
+            text += f'credentials = {{ id = "{store.settings["key"]}", secret_file = "{self._home}/store-{name}" }}\n'
+        return text
 
     def _secret(self, name, value):
         path = self._home / name
@@ -107,7 +112,10 @@ delete_retention = "{self._retention}"
 
     def halt(self):
         """Stops it where it stands, as a machine without power does; what it asked of the kernel goes on."""
-        os.kill(self._process.pid, signal.SIGSTOP)
+        self._process.halt()
+
+    def resume(self):
+        self._process.resume()
 
     def kill(self):
         self._process.kill()
@@ -129,6 +137,13 @@ delete_retention = "{self._retention}"
         if done.returncode != 0:
             raise AssertionError(f"snapgate {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return json.loads(done.stdout)
+
+    def mirror(self, store):
+        """What the admin API says of one mirror, asked without a process of its own."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.admin}/v1/repositories/{REPOSITORY}/mirrors/{store}",
+                                         headers={"Authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
 
     def _run(self, *arguments):
         env = {**self._env, "SNAPGATE_ADMIN": f"http://127.0.0.1:{self.admin}", "SNAPGATE_TOKEN_FILE": str(self._home / "token")}

@@ -91,12 +91,13 @@ class OpenSearch(Node):
     def __init__(self, bench, version, name="n1"):
         super().__init__(bench, "opensearch", version, name)
 
-    def start(self, clients, directories=()):
-        """`clients`: name -> Account, each usable as the `client` of an s3 repository; `directories`: where `fs` repositories may lie."""
+    def start(self, clients, directories=(), settings=()):
+        """`clients`: name -> Account, each usable as the `client` of an s3 repository; `directories`: where `fs` repositories may lie;
+        `settings`: more lines of opensearch.yml."""
         lines = [f"cluster.name: rig-{self.name}-{self.version}", f"node.name: {self.name}", "discovery.type: single-node", "network.host: 127.0.0.1",
                  f"http.port: {self.port}", f"transport.port: {free_port()}", f"path.data: {self.home}/data", f"path.logs: {self.home}/logs",
                  f"path.repo: {json.dumps([f'{self.home}/fs', *map(str, directories)])}", "cluster.routing.allocation.disk.threshold_enabled: false",
-                 "indices.recovery.max_bytes_per_sec: 500mb"]
+                 "indices.recovery.max_bytes_per_sec: 500mb", *settings]
         secrets = []
         for name, account in clients.items():
             lines += [f"s3.client.{name}.endpoint: {account.endpoint}", f"s3.client.{name}.path_style_access: true", f"s3.client.{name}.region: us-east-1"]

@@ -61,6 +61,18 @@ class Process:
                 self._child.wait(seconds)
         return self.kill()
 
+    def halt(self):
+        """Stops it where it stands; returns when each of its threads does."""
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_until(self._stands, 10, f"{self.name} stands still", self, pause=0.001)
+
+    def _stands(self):
+        states = [_state(thread / "stat") for thread in pathlib.Path(f"/proc/{self.pid}/task").iterdir()]
+        return all(state in "TZX" for state in states)
+
+    def resume(self):
+        os.kill(self.pid, signal.SIGCONT)
+
     def kill(self):
         if not self.ended():
             self._child.kill()
@@ -69,6 +81,13 @@ class Process:
     def tail(self, lines=25):
         text = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(f"    {self.name} | {line[:400]}" for line in text[-lines:])
+
+
+def _state(path):
+    try:
+        return path.read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"  # the thread ended
 
 
 def _die_with_parent():

@@ -11,11 +11,39 @@ KEY, SECRET, BUCKET = "storekey", "storesecret-0123456789", "behind"
 
 def versitygw(bench, data=None):
     """Needs user extended attributes where `data` lies; answers the account with its bucket made."""
-    port, root = free_port(), data or bench.folder("versitygw")
-    env = {**os.environ, "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET}
-    command = [CACHE / "bin/versitygw", "--quiet", "--keep-alive", "--port", f"127.0.0.1:{port}", "--region", "us-east-1",
-               "--iam-dir", bench.folder("versitygw-iam"), "posix", root]
-    return _ready(bench, Process("versitygw", command, bench.dir / "versitygw.log", env), port)
+    return Versitygw(bench, data).start().account
+
+
+class Versitygw:
+    """One that can be killed, halted and started again on its port and its folder. Objects are files below `data/BUCKET`."""
+
+    def __init__(self, bench, data=None, name="versitygw"):
+        self._bench, self.name, self.port = bench, name, free_port()
+        self.data = data or bench.folder(name)
+        self.account = Account(self.port, KEY, SECRET, BUCKET)
+        self._env = {**os.environ, "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET}
+        self._process = None
+
+    def start(self):
+        command = [CACHE / "bin/versitygw", "--quiet", "--keep-alive", "--port", f"127.0.0.1:{self.port}", "--region", "us-east-1",
+                   "--iam-dir", self._bench.folder(f"{self.name}-iam"), "posix", self.data]
+        again = self._process is not None
+        self._process = Process(self.name, command, self._bench.dir / f"{self.name}.log", self._env)
+        if again:
+            self._bench.process(self._process)
+            wait_until(lambda: accepts(self.port), 60, f"{self.name} listens", self._process)
+        else:
+            _ready(self._bench, self._process, self.port)
+        return self
+
+    def kill(self):
+        self._process.kill()
+
+    def halt(self):
+        self._process.halt()
+
+    def resume(self):
+        self._process.resume()
 
 
 def minio(bench):
