@@ -26,7 +26,7 @@ use super::outbox::{Outbox, SendFile};
 use super::service::Service;
 
 /// hyper's read buffer; large bodies are read in pieces up to this size.
-const READ_BUFFER: usize = 256 * 1024;
+const READ_BUFFER: usize = 128 * 1024;
 
 /// Runs until `shutdown` and until the requests under way are done, at most `shutdown_seconds` longer.
 pub async fn run(
