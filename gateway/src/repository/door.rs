@@ -4,8 +4,9 @@
 //! A repository that moves to another store is swapped whole ([`Door::replace`]): an operation goes on with what it
 //! resolved, and ends by the fence of the store that it began on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -77,6 +78,10 @@ pub struct OpenRepository {
     pub(super) keys: DashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>,
     /// This start's number in the store; none while that is in doubt.
     pub(super) incarnation: Mutex<Option<Incarnation>>,
+    /// An entry that the journal is known to have reached.
+    pub(super) reached: AtomicU64,
+    /// Write-once names where other content lies: the next write of them goes under an intent. A hint.
+    contested: Mutex<BTreeSet<ObjectKey>>,
     /// One repository per process counts the gateway's uptime.
     pub(super) keeps_time: bool,
     /// Wakes the reaper when something may be removed at once.
@@ -335,6 +340,8 @@ impl OpenRepository {
             captured: DashMap::new(),
             keys: DashMap::new(),
             incarnation: Mutex::new(None),
+            reached: AtomicU64::new(0),
+            contested: Mutex::default(),
             keeps_time,
             reap: tokio::sync::Notify::new(),
         }
@@ -395,6 +402,32 @@ impl OpenRepository {
             key: key.clone(),
             guard: Some(guard),
         }
+    }
+
+    /// The journal had come to at least this entry before now.
+    pub(super) fn reached(&self) -> u64 {
+        self.reached.load(Ordering::Acquire)
+    }
+
+    pub(super) fn reaches(&self, sequence: u64) {
+        self.reached.fetch_max(sequence, Ordering::AcqRel);
+    }
+
+    pub(super) fn is_contested(&self, key: &ObjectKey) -> bool {
+        self.contested.lock().contains(key)
+    }
+
+    pub(super) fn contest(&self, key: &ObjectKey) {
+        const MOST: usize = 1000;
+        let mut contested = self.contested.lock();
+        if contested.len() >= MOST {
+            contested.pop_first();
+        }
+        contested.insert(key.clone());
+    }
+
+    pub(super) fn settled(&self, key: &ObjectKey) {
+        self.contested.lock().remove(key);
     }
 
     /// Milliseconds of uptime that deleted content is kept.

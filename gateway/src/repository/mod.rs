@@ -27,6 +27,7 @@ mod lookout;
 pub mod miniature;
 mod multipart;
 pub mod nodes;
+mod once;
 mod pins;
 pub mod plan;
 pub mod promotion;

@@ -52,6 +52,7 @@ impl Door {
         half_done: &mut HashMap<Repository, (u64, u32)>,
     ) -> Result<(), Error> {
         self.look_at_lock(open).await?;
+        self.look_at_journal(open).await?;
         let row = open.gate.row();
         if row.lock.catalog_is_current() {
             self.resolve_abandoned_of_others(open).await?;

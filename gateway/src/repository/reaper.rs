@@ -1,5 +1,5 @@
-//! Removes the bytes of deleted objects when their retention has passed; and clears names that deleted or
-//! unfinished content still occupies in a store.
+//! Removes the bytes of deleted objects when their retention has passed; and keeps aside deleted or unfinished
+//! content whose name a write is about to replace.
 //!
 //! Invariant: nothing visible is removed. Each removal takes its turn at the key, looks the tombstone and the
 //! catalog up again, and only then deletes. Leak rather than lose.
@@ -276,26 +276,29 @@ impl Door {
         }))
     }
 
-    /// Makes a name free that the catalog does not show: deleted content moves to where the retention keeps it,
-    /// an orphan to where a person can look at it. The caller has the turn at the key.
-    pub(super) async fn clear_name(
+    /// Before a name is replaced that the catalog does not show: deleted content that lies there gets the name
+    /// under which the retention keeps it, an orphan one where a person can look at it. True = something lies there.
+    /// Nothing is removed: a removal that is late could not be told from one of what comes next. The caller has
+    /// the turn at the key and an open intent.
+    pub(super) async fn keep_unlisted(
         &self,
         open: &OpenRepository,
         permit: &Permit,
         key: &ObjectKey,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
+        let there = open
+            .store
+            .stat(key)
+            .await
+            .map_err(|e| store_failed("look at the name", &e))?;
+        let Some(there) = there else {
+            return Ok(false);
+        };
         let tombstones = self.tombstones_at(open, key).await?;
-        if tombstones.is_empty()
-            && open
-                .store
-                .stat(key)
-                .await
-                .map_err(|e| store_failed("look at the name", &e))?
-                .is_none()
-        {
-            return Ok(());
-        }
-        let kept = match tombstones.first() {
+        let deleted = tombstones
+            .iter()
+            .find(|t| t.object.identity == there.identity);
+        let kept = match deleted {
             Some(tombstone) => format!("{RESERVED}kept/{}/{:020}", open.name, tombstone.removed),
             None => format!(
                 "{RESERVED}kept/{}/orphan-{}",
@@ -304,21 +307,29 @@ impl Door {
             ),
         };
         let kept = ObjectKey::parse(&kept).expect("a prefix, a short name and a number are a key");
-        tracing::info!(repository = %open.name, key = %key, kept = %kept, "moved out of the way");
+        tracing::info!(repository = %open.name, key = %key, kept = %kept, "kept aside before it is replaced");
         open.store
             .set_aside(permit, key, &kept)
             .await
-            .map_err(|e| store_failed("move older content aside", &e))?;
-        for tombstone in tombstones {
-            self.state
-                .move_tombstone(permit, tombstone.id, &kept)
-                .await
-                .map_err(|e| state_failed("note where deleted content is kept", &e))?;
+            .map_err(|e| store_failed("keep older content aside", &e))?;
+        if deleted.is_some() {
+            for tombstone in tombstones {
+                self.state
+                    .move_tombstone(permit, tombstone.id, &kept)
+                    .await
+                    .map_err(|e| state_failed("note where deleted content is kept", &e))?;
+            }
         }
-        for result in open.store.delete(permit, std::slice::from_ref(key)).await {
-            result.map_err(|e| store_failed("free the name", &e))?;
-        }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Deleted content lies at the name, or did.
+    pub(super) async fn is_deleted_here(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+    ) -> Result<bool, Error> {
+        Ok(!self.tombstones_at(open, key).await?.is_empty())
     }
 
     async fn tombstones_at(

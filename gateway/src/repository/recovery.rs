@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use policies::identity::StoreName;
-use policies::key::{Class, ObjectKey};
+use policies::key::{Class, ObjectKey, Writing};
 use policies::lock::{self, Found, Freeze, IntentFacts, Lock, Permit, Resolution, UploadFact};
 
 use super::door::OpenRepository;
@@ -127,6 +127,7 @@ impl Door {
         if !open.gate.told().lock.catalog_is_current() {
             return Ok(());
         }
+        self.look_at_journal(open).await?;
         self.resolve_abandoned(open).await?;
         if !swept.contains(&open.plan.store) {
             self.sweep_store_uploads(open).await?;
@@ -211,7 +212,7 @@ impl Door {
             .abort(permit, key, &intent.upload)
             .await
             .map_err(|e| store_failed("abort an unfinished upload", &e))?;
-        let (found, identity) = self.found_at(open, permit, intent).await?;
+        let (found, identity) = self.found_at(open, intent).await?;
         let expects = Content {
             size: intent.put.size,
             hash: intent.put.hash,
@@ -294,11 +295,11 @@ impl Door {
         Ok(())
     }
 
-    /// What lies at the intent's name, and the store's identity of it; deleted content that is only kept counts as nothing.
+    /// What lies at the intent's name, and the store's identity of it; deleted content that is only kept counts
+    /// as nothing, as does what the catalog does not show under a write-once name.
     async fn found_at(
         &self,
         open: &OpenRepository,
-        permit: &Permit,
         intent: &Intent,
     ) -> Result<(Option<Content>, Option<Identity>), Error> {
         let key = &intent.put.key;
@@ -311,23 +312,22 @@ impl Door {
             .tombstone(open.id, key)
             .await
             .map_err(|e| state_failed("look up deleted objects", &e))?;
-        let is_held = |t: &&Tombstone| {
+        let is_held = |t: &Tombstone| {
             t.object.identity == held.identity
                 || (t.object.hash == Some(held.hash) && t.object.size == held.size)
         };
         // Shown again after it was deleted: the tombstone only remembers that.
         let visible = self.lookup(open, key).await?.object;
-        let is_visible = visible.is_some_and(|object| object.identity == held.identity);
-        if Some(held.hash) != intent.put.hash
-            && !is_visible
-            && let Some(tombstone) = tombstones.iter().find(is_held)
-        {
-            // Kept under its other name already: this one was about to be freed.
-            if tombstone.location != *key {
-                for result in open.store.delete(permit, std::slice::from_ref(key)).await {
-                    result.map_err(|e| store_failed("free the name", &e))?;
-                }
-            }
+        let is_visible = visible
+            .as_ref()
+            .is_some_and(|object| object.identity == held.identity);
+        let deleted = !is_visible && tombstones.iter().any(is_held);
+        // Another write of a write-once name may have published there and not recorded it yet.
+        let unlisted = visible.is_none()
+            && self
+                .class_here(open, key)
+                .is_some_and(|class| class.writing() == Writing::Once);
+        if Some(held.hash) != intent.put.hash && (deleted || unlisted) {
             return Ok((None, None));
         }
         Ok((

@@ -3,6 +3,9 @@
 //! Every deleted object leaves a tombstone. Registration and analysis have no retention, all else keeps its
 //! bytes for the repository's retention, so that a delete can be undone. A delete with a condition is a
 //! transaction of its own: it hides the very row whose ETag was compared, or nothing.
+//!
+//! The guard is asked twice: for each key as it comes, which refuses early, and once more while no root can be
+//! committed. A root that came in between may need what nothing needed before.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
@@ -18,6 +21,9 @@ use super::{Address, Caller, Door, Error};
 use crate::state::{Removal, WriteError};
 use crate::telemetry::clock;
 
+#[cfg(test)]
+mod tests;
+
 /// Keys of one batch that one permit covers: the same repository, and free of the lock or not.
 struct Group {
     open: Arc<OpenRepository>,
@@ -27,6 +33,30 @@ struct Group {
     positions: Vec<usize>,
     removals: Vec<Removal>,
     classes: Vec<Class>,
+}
+
+impl Group {
+    /// Without what a root needs that was committed since the keys were judged. No root is committed meanwhile.
+    fn judged_again(self, verdicts: &mut [Result<(), Error>]) -> Self {
+        let mut left = Self {
+            positions: Vec::with_capacity(self.positions.len()),
+            removals: Vec::with_capacity(self.removals.len()),
+            classes: Vec::with_capacity(self.classes.len()),
+            ..self
+        };
+        let all = self.positions.into_iter().zip(self.removals);
+        for ((position, removal), class) in all.zip(self.classes) {
+            match left.open.guarding.delete(&removal.key, &class) {
+                Ok(_) => {
+                    left.positions.push(position);
+                    left.removals.push(removal);
+                    left.classes.push(class);
+                }
+                Err(refused) => verdicts[position] = Err(refused),
+            }
+        }
+        left
+    }
 }
 
 impl Door {
@@ -82,9 +112,11 @@ impl Door {
         let Some(removal) = group.removals.pop() else {
             return Ok(());
         };
+        // A root that was committed since it was judged may need it.
+        open.guarding.delete(&at.key, &found.class)?;
         let removed = self
             .state
-            .remove_unchanged(&permit, removal, object.sequence)
+            .remove_unchanged(&permit, removal, object.sequence, group.judged)
             .await;
         match removed {
             Ok(_) => {
@@ -157,15 +189,16 @@ impl Door {
         group: Group,
         verdicts: &mut [Result<(), Error>],
     ) {
+        let open = Arc::clone(&group.open);
+        let _no_root_now = open.guarding.commits.read().await;
         let Group {
-            open,
             permit,
             judged,
             positions,
             removals,
             classes,
-        } = group;
-        let _no_root_now = open.guarding.commits.read().await;
+            ..
+        } = group.judged_again(verdicts);
         let keys: Vec<ObjectKey> = removals.iter().map(|r| r.key.clone()).collect();
         let removed = match judged {
             Some(judged) => self.state.remove_judged(&permit, removals, judged).await,

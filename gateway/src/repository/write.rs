@@ -1,8 +1,10 @@
 //! The write path, and the order of its steps.
 //!
 //! Write-once keys: permit -> hidden upload, verified -> publish create-only -> one transaction (lock still
-//! ours; catalog and journal rows) -> answer. A late write of a writer that lost the lock leaves an
-//! unreferenced object at a name nobody uses again.
+//! ours; no intent on the key, and the key not removed since before the publish; catalog and journal rows) ->
+//! answer. A late write of a writer that lost the lock leaves an unreferenced object at a name nobody uses again.
+//!
+//! What may lie between publish and transaction is the header of [`super::once`].
 //!
 //! All other keys: permit -> hidden upload, verified -> turn at the key -> **intent** (lock still ours; carries
 //! all that a resolver must record) -> older content kept -> publish -> **commit** (ends the intent; catalog
@@ -29,8 +31,8 @@ use super::incarnation;
 use super::ingest::{ingest, store_failed};
 use super::lookout::Footer;
 use super::{Address, Body, Caller, Door, Error, WriteCondition, Written};
-use crate::state::{AnswerKey, CommittedRoot, Details, Kept, NewIntent, Object, Put, WriteError};
-use crate::stores::{self, Identity, Plan, Publish, Upload};
+use crate::state::{AnswerKey, CommittedRoot, Details, Kept, NewIntent, Object, Put};
+use crate::stores::{Identity, Plan, Publish, Upload};
 use crate::telemetry::clock;
 use crate::watch::{Event, Kind};
 
@@ -69,8 +71,9 @@ impl Door {
     ) -> Result<Written, Error> {
         let found = self.find(to)?;
         let permit = self.permit(&found, caller, &to.key).await?;
-        let fenced =
-            found.class.writing() != Writing::Once || !matches!(condition, WriteCondition::Always);
+        let fenced = found.class.writing() != Writing::Once
+            || !matches!(condition, WriteCondition::Always)
+            || found.open.is_contested(&to.key);
         let plan = Plan {
             size: body.size,
             fenced,
@@ -103,125 +106,19 @@ impl Door {
             judged: None,
             footer,
         };
-        let (etag, modified_ms) = self
-            .settle(caller, &found, permit, to, prepared, condition)
-            .await?;
+        let (etag, modified_ms) = if fenced {
+            self.settle_under_intent(caller, &found, &permit, to, prepared, condition)
+                .await?
+        } else {
+            self.settle_once(caller, &found, &permit, to, prepared)
+                .await?
+        };
         self.witnessed(&found, &to.key).await?;
         Ok(Written {
             etag,
             checksums: taken.checksums,
             modified_ms,
         })
-    }
-
-    /// From a verified upload to a recorded object; the ETag and time that the client is told.
-    async fn settle(
-        &self,
-        caller: &Caller,
-        found: &Found,
-        permit: Permit,
-        to: &Address,
-        prepared: Prepared,
-        condition: WriteCondition,
-    ) -> Result<(Arc<str>, i64), Error> {
-        match (found.class.writing(), &condition) {
-            (Writing::Once, WriteCondition::Always) => {
-                self.settle_once(caller, found, &permit, to, prepared).await
-            }
-            (Writing::Once | Writing::Commit | Writing::Free, _) => {
-                self.settle_under_intent(caller, found, &permit, to, prepared, condition)
-                    .await
-            }
-        }
-    }
-
-    async fn settle_once(
-        &self,
-        caller: &Caller,
-        found: &Found,
-        permit: &Permit,
-        to: &Address,
-        prepared: Prepared,
-    ) -> Result<(Arc<str>, i64), Error> {
-        let open = &found.open;
-        let mut put = new_row(open, &to.key, &prepared, true);
-        let (captured, footer) = (prepared.captured, prepared.footer);
-        let hash = prepared.hash;
-        match prepared.upload.publish(Publish::CreateOnly).await {
-            Ok(published) => {
-                put.etag = etag::of(prepared.etag, published.md5, &hash)?;
-                put.identity = published.identity;
-            }
-            Err(stores::Error::Exists) => {
-                let (now, etag) = (put.now_ms, Arc::clone(&put.etag));
-                return match self.occupied(open, permit, &to.key, put).await? {
-                    Occupied::Same(object) => Ok((object.etag, object.modified_ms)),
-                    Occupied::Adopted => Ok((etag, now)),
-                    Occupied::Other => Err(overwrite_refused(open, &found.class, &to.key)),
-                };
-            }
-            Err(e) => return Err(store_failed("publish the object", &e)),
-        }
-        let (etag, now) = (Arc::clone(&put.etag), put.now_ms);
-        match self.state.record(permit, put).await {
-            Ok(_) => {
-                let digest = open.tell_written(&to.key, &found.class, captured).await;
-                self.keep_digest(open, &to.key, hash.to_vec(), digest.as_ref());
-                self.look_at_checksum(open, &to.key, digest.as_ref(), footer)
-                    .await;
-                Ok((etag, now))
-            }
-            Err(WriteError::Exists(Some(row))) if row.hash == Some(hash) => {
-                Ok((row.etag.clone(), row.modified_ms))
-            }
-            Err(WriteError::Exists(_)) => Err(overwrite_refused(open, &found.class, &to.key)),
-            Err(e) => Err(open.write_failed(caller, e)),
-        }
-    }
-
-    /// A write-once name is taken in the store: by what the catalog knows, by deleted content, or by an orphan.
-    async fn occupied(
-        &self,
-        open: &OpenRepository,
-        permit: &Permit,
-        key: &ObjectKey,
-        put: Put,
-    ) -> Result<Occupied, Error> {
-        let _turn = open.turn(key).await;
-        if let Some(object) = self.lookup(open, key).await?.object {
-            return Ok(if object.hash == put.hash {
-                Occupied::Same(object)
-            } else {
-                Occupied::Other
-            });
-        }
-        let Some(there) = self.content_at(open, key).await? else {
-            return Err(Error::SlowDown(
-                "The name was just freed; try again.".into(),
-            ));
-        };
-        if (there.hash, there.size) == (put.hash.unwrap_or_default(), put.size) {
-            let put = Put {
-                identity: there.identity,
-                ..put
-            };
-            self.state.record(permit, put).await.map_err(|e| match e {
-                WriteError::Failed(e) => state_failed("record the write", &e),
-                WriteError::LockMoved(_)
-                | WriteError::Exists(_)
-                | WriteError::KeyBusy
-                | WriteError::IntentGone
-                | WriteError::UploadGone
-                | WriteError::Pinned(_) => {
-                    Error::SlowDown("Another write got in between; try again.".into())
-                }
-            })?;
-            return Ok(Occupied::Adopted);
-        }
-        self.clear_name(open, permit, key).await?;
-        Err(Error::SlowDown(
-            "An unfinished object was moved out of the way; try again.".into(),
-        ))
     }
 
     pub(super) async fn settle_under_intent(
@@ -295,6 +192,7 @@ impl Door {
             .await;
         self.keep_digest(open, &to.key, hash.to_vec(), digest.as_ref());
         open.guarding.written(&to.key, &found.class, digest);
+        open.settled(&to.key);
         Ok(done)
     }
 
@@ -421,7 +319,12 @@ impl Door {
             .await
         {
             Ok(identity) => match self.state.commit_intent(intent, identity).await {
-                Ok(_) => Ok((etag, now)),
+                Ok(recorded) => {
+                    if journalled {
+                        open.reaches(recorded.sequence);
+                    }
+                    Ok((etag, now))
+                }
                 Err(e) => {
                     self.undo(open, permit, intent, &to.key, &put).await;
                     Err(open.write_failed(caller, e))
@@ -474,11 +377,11 @@ impl Door {
                 .await
                 .map_err(|e| store_failed("keep the older content", &e))?;
         }
-        let mode = if put.replaces.is_none() {
-            self.clear_name(open, permit, key).await?;
-            Publish::CreateOnly
-        } else {
+        let taken = put.replaces.is_some() || self.keep_unlisted(open, permit, key).await?;
+        let mode = if taken {
             Publish::Replace
+        } else {
+            Publish::CreateOnly
         };
         upload
             .publish(mode)
@@ -527,29 +430,6 @@ impl Door {
             "Another write to this key is under way; try again.".into(),
         ))
     }
-}
-
-impl OpenRepository {
-    /// Lets the guard know of a write-once object; only shard indices have something to say.
-    async fn tell_written(
-        &self,
-        key: &ObjectKey,
-        class: &Class,
-        captured: Option<Bytes>,
-    ) -> Option<digest::Read> {
-        let digest = match captured {
-            Some(bytes) => read_digest(class, bytes).await,
-            None => None,
-        };
-        self.guarding.written(key, class, digest.clone());
-        digest
-    }
-}
-
-enum Occupied {
-    Same(Object),
-    Adopted,
-    Other,
 }
 
 enum Judged {
@@ -608,14 +488,6 @@ pub(super) fn epoch_of(permit: &Permit) -> Epoch {
     }
 }
 
-/// Other content under a name that is written once.
-fn overwrite_refused(open: &OpenRepository, class: &Class, key: &ObjectKey) -> Error {
-    match open.guarding.overwrite(key, class, false, None) {
-        Err(refused) => refused,
-        Ok(_) => Error::SlowDown("Another write to this key is under way; try again.".into()),
-    }
-}
-
 /// The pointer holds nothing that the newest root does not say; registration and analysis keep nothing.
 fn keeps_old_content(class: &Class) -> bool {
     !matches!(class, Class::Pointer) && class.writing() != Writing::Free
@@ -634,7 +506,12 @@ fn kept_name(open: &OpenRepository, object: &Object) -> Kept {
     }
 }
 
-fn new_row(open: &OpenRepository, key: &ObjectKey, prepared: &Prepared, journalled: bool) -> Put {
+pub(super) fn new_row(
+    open: &OpenRepository,
+    key: &ObjectKey,
+    prepared: &Prepared,
+    journalled: bool,
+) -> Put {
     Put {
         repository: open.id,
         bucket: open.bucket_id,

@@ -118,9 +118,21 @@ pub trait State:
 
     // --- catalog, write
 
-    /// Records a published write-once or free object. [`WriteError::Exists`] if the key is taken and
-    /// `put.replaces` does not name the row that is there; [`WriteError::KeyBusy`] if an intent on it is open.
-    async fn record(&self, permit: &Permit, put: Put) -> Result<Recorded, WriteError>;
+    /// Records an object that nobody can have removed since it was published: the catalog is being read from the
+    /// store. [`WriteError::Exists`] if the key is taken and `put.replaces` does not name the row that is there;
+    /// [`WriteError::KeyBusy`] if an intent on it is open.
+    async fn record(&self, permit: &Permit, put: Put) -> Result<Recorded, WriteError> {
+        self.record_published(permit, put, u64::MAX).await
+    }
+    /// As [`Self::record`], for an object that a client's write published after the journal had come to `since`.
+    /// [`WriteError::KeyBusy`] also if the key was removed after that, or if the journal does not reach back so
+    /// far: what was published may have been recorded by another writer, deleted and reaped since.
+    async fn record_published(
+        &self,
+        permit: &Permit,
+        put: Put,
+        since: u64,
+    ) -> Result<Recorded, WriteError>;
     /// Announces a write whose bytes may take effect before its commit. One open intent per key; until it ends
     /// nothing else changes the key. [`WriteError::Exists`] if `put.replaces` does not name what is there.
     async fn open_intent(&self, permit: &Permit, intent: NewIntent)
@@ -142,12 +154,13 @@ pub trait State:
         removals: Vec<Removal>,
     ) -> Result<Vec<Option<Object>>, WriteError>;
     /// Hides one object if its row is still the one with this sequence; [`WriteError::Exists`] says what is there
-    /// instead.
+    /// instead. `judged` as in [`Nodes::remove_judged`]; None = nobody else writes.
     async fn remove_unchanged(
         &self,
         permit: &Permit,
         removal: Removal,
         sequence: u64,
+        judged: Option<u64>,
     ) -> Result<Object, WriteError>;
 
     // --- tombstones

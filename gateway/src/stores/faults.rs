@@ -33,6 +33,8 @@ pub enum Fault {
     Delay(Duration),
     /// Waits at the gate, then goes on.
     Hold(Arc<Gate>),
+    /// Done; its answer waits at the gate.
+    HoldAfter(Arc<Gate>),
 }
 
 /// Where a held operation waits.
@@ -145,31 +147,32 @@ impl Script {
         })
     }
 
-    /// What happens before the operation; `Ok(Some)` is what to answer after it.
-    async fn before(&self, operation: Operation) -> Result<Option<Error>> {
-        match self.next(operation) {
-            None => Ok(None),
-            Some(Fault::FailBefore(error)) => Err(error),
-            Some(Fault::FailAfter(error)) => Ok(Some(error)),
-            Some(Fault::Delay(time)) => {
-                tokio::time::sleep(time).await;
-                Ok(None)
-            }
-            Some(Fault::Hold(gate)) => {
-                gate.pass().await;
-                Ok(None)
-            }
-        }
-    }
-
     async fn around<T>(
         &self,
         operation: Operation,
         act: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let after = self.before(operation).await?;
-        let result = act.await;
-        after.map_or(result, Err)
+        match self.next(operation) {
+            None => act.await,
+            Some(Fault::FailBefore(error)) => Err(error),
+            Some(Fault::FailAfter(error)) => {
+                drop(act.await);
+                Err(error)
+            }
+            Some(Fault::Delay(time)) => {
+                tokio::time::sleep(time).await;
+                act.await
+            }
+            Some(Fault::Hold(gate)) => {
+                gate.pass().await;
+                act.await
+            }
+            Some(Fault::HoldAfter(gate)) => {
+                let result = act.await;
+                gate.pass().await;
+                result
+            }
+        }
     }
 }
 

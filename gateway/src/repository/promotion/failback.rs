@@ -163,7 +163,15 @@ impl Door {
             .tombstone(open.id, &listed.name)
             .await
             .map_err(|e| state_failed("look up deleted objects", &e))?;
-        Ok(!deleted.iter().any(|t| t.object.size == listed.stat.size))
+        for tombstone in deleted.iter().filter(|t| t.object.size == listed.stat.size) {
+            if self
+                .holds_content(target, &tombstone.object, &class)
+                .await?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Returns when a mirror has everything; progress is that of its reconciliation.

@@ -220,7 +220,7 @@ pub async fn a_conditional_removal_hides_the_very_row_that_was_read(state: &dyn 
     let read = world.record(state, "a").await;
     let removal = || world.removal("a", Some(0));
     let refused = state
-        .remove_unchanged(&world.permit(), removal(), read + 1)
+        .remove_unchanged(&world.permit(), removal(), read + 1, None)
         .await;
     assert!(
         matches!(&refused, Err(WriteError::Exists(Some(row))) if row.sequence == read),
@@ -229,13 +229,13 @@ pub async fn a_conditional_removal_hides_the_very_row_that_was_read(state: &dyn 
     assert!(world.object(state, "a").await.is_some());
     assert_eq!(world.sequences(state).await, [read]);
     let removed = state
-        .remove_unchanged(&world.permit(), removal(), read)
+        .remove_unchanged(&world.permit(), removal(), read, None)
         .await
         .unwrap();
     assert_eq!(removed.sequence, read);
     assert_eq!(world.object(state, "a").await, None);
     let gone = state
-        .remove_unchanged(&world.permit(), removal(), read)
+        .remove_unchanged(&world.permit(), removal(), read, None)
         .await;
     assert!(matches!(gone, Err(WriteError::Exists(None))), "{gone:?}");
 }
@@ -307,4 +307,47 @@ pub async fn sizes_are_those_of_the_visible_objects_in_the_order_asked(state: &d
     let sizes = state.sizes(world.row.bucket, &keys).await.unwrap();
     assert_eq!(sizes, [Some(3), None, None, Some(1)]);
     assert_eq!(state.sizes(world.row.bucket, &[]).await.unwrap(), []);
+}
+
+pub async fn an_object_that_was_removed_since_it_was_published_is_not_recorded(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let before = world.record(state, "b").await;
+    let (slow, other) = (world.put("a"), world.put("c"));
+    world.record(state, "a").await;
+    let removals = vec![world.removal("a", Some(0))];
+    state.remove(&world.permit(), removals).await.unwrap();
+    let removed = state.usage(world.row.id).await.unwrap().sequence;
+    let late = state
+        .record_published(&world.permit(), slow.clone(), before)
+        .await;
+    assert!(matches!(late, Err(WriteError::KeyBusy)), "{late:?}");
+    assert_eq!(world.object(state, "a").await, None);
+    // other names, and what was published after the removal, are not touched by it
+    let (permit, after) = (world.permit(), removed);
+    let (unrelated, anew) = tokio::join!(
+        state.record_published(&permit, other, before),
+        state.record_published(&permit, slow, after),
+    );
+    unrelated.unwrap();
+    anew.unwrap();
+}
+
+pub async fn what_the_journal_does_not_reach_back_to_is_not_recorded(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let before = world.record(state, "b").await;
+    for _ in 0..3 {
+        world.record(state, "a").await;
+        let removals = vec![world.removal("a", None)];
+        state.remove(&world.permit(), removals).await.unwrap();
+    }
+    while state.bound_journal(world.row.id, 2, 0).await.unwrap() {}
+    let unknown = state
+        .record_published(&world.permit(), world.put("z"), before)
+        .await;
+    assert!(matches!(unknown, Err(WriteError::KeyBusy)), "{unknown:?}");
+    let reached = state.usage(world.row.id).await.unwrap().sequence;
+    state
+        .record_published(&world.permit(), world.put("z"), reached)
+        .await
+        .unwrap();
 }

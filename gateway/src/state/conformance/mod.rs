@@ -53,6 +53,8 @@ macro_rules! conformance {
             catalog: a_batch_of_removals_is_one_transaction,
             catalog: a_large_batch_of_removals_journals_and_hides_every_key,
             catalog: a_conditional_removal_hides_the_very_row_that_was_read,
+            catalog: an_object_that_was_removed_since_it_was_published_is_not_recorded,
+            catalog: what_the_journal_does_not_reach_back_to_is_not_recorded,
             catalog: a_recorded_answer_is_found_by_the_same_request_only,
             catalog: keys_of_one_bucket_are_not_those_of_another,
             intents: an_intent_makes_its_key_busy_and_carries_all_that_a_resolver_needs,

@@ -3,11 +3,15 @@
 //! Invariant: an object's row, its journal entry, its repository's counters and the tombstone of what it
 //! replaces are one transaction, made at the repository's turn.
 
+use std::collections::HashMap;
+
 use deadpool_postgres::ClientWrapper;
 use policies::key::ObjectKey;
 
 use super::lock;
-use super::rows::{column, count, execute, first, hash, int, key, object, object_columns, query};
+use super::rows::{
+    column, count, execute, first, hash, int, key, maybe_count, object, object_columns, query,
+};
 use super::writer::{Fault, Record, Tx};
 use super::{answers, intents, restore_points, tombstones, uploads};
 use crate::state::leave::Leave;
@@ -56,13 +60,74 @@ async fn find(
     Ok(row.map(|row| object(&row, 0)).transpose()?)
 }
 
-pub(super) async fn record(tx: &mut Tx, leave: &Leave, put: &Put) -> Result<Recorded, Fault> {
+pub(super) async fn record(
+    tx: &mut Tx,
+    leave: &Leave,
+    put: &Put,
+    since: u64,
+) -> Result<Recorded, Fault> {
     lock::check(tx, leave, put.repository)?;
     if intents::is_open(tx.db(), put.bucket, &put.key).await? {
         return Err(WriteError::KeyBusy.into());
     }
+    if removed_after(tx, &[put.key.as_str().as_bytes()], since)
+        .await?
+        .reaches_to(&put.key, since)
+    {
+        return Err(WriteError::KeyBusy.into());
+    }
     uploads::require_completed_one(tx.db(), put).await?;
     apply(tx, put).await
+}
+
+/// What was removed of some keys, as far as anybody may have to know.
+enum Removals {
+    /// Nothing at all after what was asked for.
+    None,
+    /// The journal's oldest entry, and the newest removal of each key.
+    Some(Option<u64>, HashMap<Vec<u8>, u64>),
+}
+
+impl Removals {
+    /// The key was removed after `since`, or that cannot be told any more.
+    fn reaches_to(&self, key: &ObjectKey, since: u64) -> bool {
+        match self {
+            Self::None => false,
+            Self::Some(oldest, newest) => {
+                oldest.is_none_or(|oldest| oldest > since.saturating_add(1))
+                    || newest
+                        .get(key.as_str().as_bytes())
+                        .is_some_and(|removed| *removed > since)
+            }
+        }
+    }
+}
+
+/// Asks the journal only if anything was removed or replaced after `since`, which is rare.
+async fn removed_after(tx: &Tx, keys: &[&[u8]], since: u64) -> Result<Removals, Fault> {
+    let known = tx.known()?;
+    if known.counters.last_change <= since {
+        return Ok(Removals::None);
+    }
+    let oldest = first(
+        tx.db(),
+        "SELECT min(sequence) FROM journal WHERE repository = $1",
+        &[&known.id.0],
+    )
+    .await?;
+    let oldest = oldest.map_or(Ok(None), |row| maybe_count(&row, 0))?;
+    let rows = query(
+        tx.db(),
+        "SELECT key, max(sequence) FROM journal
+         WHERE repository = $1 AND key = ANY ($2) AND size IS NULL GROUP BY key",
+        &[&known.id.0, &keys],
+    )
+    .await?;
+    let mut newest = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        newest.insert(column::<&[u8]>(row, 0)?.to_vec(), count(row, 1)?);
+    }
+    Ok(Removals::Some(oldest, newest))
 }
 
 /// Records new objects of different keys, each with its own verdict.
@@ -89,6 +154,8 @@ pub(super) async fn record_all(tx: &mut Tx, batch: &mut [&mut Record]) -> Result
         &[&bucket.0, &keys],
     )
     .await?;
+    let since = asked.iter().map(|at| batch[*at].since).min();
+    let removals = removed_after(tx, &keys, since.unwrap_or(u64::MAX)).await?;
     for row in &taken {
         let (there, busy): (&[u8], bool) = (column(row, 0)?, column(row, 1)?);
         for at in &asked {
@@ -106,6 +173,12 @@ pub(super) async fn record_all(tx: &mut Tx, batch: &mut [&mut Record]) -> Result
             if busy || record.result.is_none() {
                 record.result = Some(Err(refusal));
             }
+        }
+    }
+    for at in &asked {
+        let record = &mut *batch[*at];
+        if record.result.is_none() && removals.reaches_to(&record.put.key, record.since) {
+            record.result = Some(Err(WriteError::KeyBusy));
         }
     }
     let mut left = tx.known()?.numbers_left();
@@ -286,7 +359,9 @@ pub(super) async fn remove_unchanged(
     leave: &Leave,
     removal: &Removal,
     sequence: u64,
+    judged: Option<u64>,
 ) -> Result<Object, Fault> {
+    require_judged(tx, std::slice::from_ref(removal), judged).await?;
     match remove_one(tx, leave, removal).await? {
         Some(old) if old.sequence == sequence => Ok(old),
         other => Err(WriteError::Exists(other.map(Box::new)).into()),

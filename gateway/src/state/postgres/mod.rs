@@ -193,8 +193,13 @@ impl State for Database {
         read!(self, db => catalog::journal(db, repository, after, limit))
     }
 
-    async fn record(&self, permit: &Permit, put: Put) -> Result<Recorded, WriteError> {
-        self.writers.record(Leave::from(permit), put).await
+    async fn record_published(
+        &self,
+        permit: &Permit,
+        put: Put,
+        since: u64,
+    ) -> Result<Recorded, WriteError> {
+        self.writers.record(Leave::from(permit), put, since).await
     }
 
     async fn open_intent(
@@ -260,13 +265,14 @@ impl State for Database {
         permit: &Permit,
         removal: Removal,
         sequence: u64,
+        judged: Option<u64>,
     ) -> Result<Object, WriteError> {
         let leave = Leave::from(permit);
         self.writers
             .write(removal.repository.0, move |tx| {
-                Box::pin(
-                    async move { catalog::remove_unchanged(tx, &leave, &removal, sequence).await },
-                )
+                Box::pin(async move {
+                    catalog::remove_unchanged(tx, &leave, &removal, sequence, judged).await
+                })
             })
             .await
     }

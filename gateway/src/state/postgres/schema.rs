@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     super::restore_points::TABLES,
     super::takeover::TABLES,
     super::lineage::TABLES,
+    REMOVALS,
 ];
 
 /// The version that this program writes.
@@ -88,6 +89,10 @@ CREATE TABLE IF NOT EXISTS database (
 );
 INSERT INTO database (version, uptime_ms) VALUES (0, 0) ON CONFLICT DO NOTHING;
 COMMIT;
+";
+
+const REMOVALS: &str = "
+CREATE INDEX removals ON journal (repository, key) WHERE size IS NULL;
 ";
 
 const INITIAL: &str = "

@@ -164,6 +164,8 @@ pub(super) enum Job {
 pub(super) struct Record {
     pub leave: Leave,
     pub put: Put,
+    /// Where the journal stood before the object was published.
+    pub since: u64,
     pub result: Option<Result<Recorded, WriteError>>,
     reply: oneshot::Sender<Result<Recorded, WriteError>>,
 }
@@ -267,13 +269,13 @@ impl Writers {
         answer.await.map_err(|_| Error::Closed)?
     }
 
-    pub async fn record(&self, leave: Leave, put: Put) -> Result<Recorded, WriteError> {
+    pub async fn record(&self, leave: Leave, put: Put, since: u64) -> Result<Recorded, WriteError> {
         let plain = put.replaces.is_none() && put.completes.is_none() && put.answer.is_none();
         let turn = put.repository.0;
         if !plain {
             return self
                 .write(turn, move |tx| {
-                    Box::pin(async move { catalog::record(tx, &leave, &put).await })
+                    Box::pin(async move { catalog::record(tx, &leave, &put, since).await })
                 })
                 .await;
         }
@@ -281,6 +283,7 @@ impl Writers {
         let record = Record {
             leave,
             put,
+            since,
             result: None,
             reply,
         };

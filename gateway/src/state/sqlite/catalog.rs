@@ -69,13 +69,41 @@ fn find(db: &Connection, bucket: BucketId, wanted: &ObjectKey) -> Result<Option<
     rows.next()?.map(|row| object(row, 0)).transpose()
 }
 
-pub(super) fn record(tx: &mut Tx<'_>, leave: &Leave, put: &Put) -> Result<Recorded, Fault> {
+pub(super) fn record(
+    tx: &mut Tx<'_>,
+    leave: &Leave,
+    put: &Put,
+    since: u64,
+) -> Result<Recorded, Fault> {
     lock::check(tx, leave, put.repository)?;
     if intents::is_open(tx.db, put.bucket, &put.key)? {
         return Err(WriteError::KeyBusy.into());
     }
+    require_not_removed(tx, put, since)?;
     uploads::require_completed_one(tx.db, put)?;
     apply(tx, put)
+}
+
+/// Was the key not removed after the journal had come to `since`? Most often nothing was.
+fn require_not_removed(tx: &Tx<'_>, put: &Put, since: u64) -> Result<(), Fault> {
+    if tx.memory.last_removal(put.repository) <= since {
+        return Ok(());
+    }
+    let removed = tx
+        .db
+        .prepare_cached(
+            "SELECT 1 FROM journal WHERE repository = ?1 AND key = ?2 AND size IS NULL AND sequence > ?3",
+        )?
+        .exists((put.repository.0, put.key.as_str().as_bytes(), int(since)))?;
+    let oldest: Option<i64> = tx
+        .db
+        .prepare_cached("SELECT min(sequence) FROM journal WHERE repository = ?1")?
+        .query_row([put.repository.0], |row| row.get(0))?;
+    let reaches_back = oldest.is_some_and(|oldest| oldest <= int(since.saturating_add(1)));
+    if removed || !reaches_back {
+        return Err(WriteError::KeyBusy.into());
+    }
+    Ok(())
 }
 
 /// Is the row that the put replaces (or its absence) there?
@@ -174,6 +202,7 @@ pub(super) fn remove(
                 .memory
                 .next_sequence(removal.repository, removal.journalled)?;
             if removal.journalled {
+                tx.memory.removed(removal.repository, sequence);
                 deletes.push((removal, sequence));
             }
             if let Some(retain_ms) = removal.retain_ms {

@@ -42,6 +42,8 @@ pub(super) struct Known {
 struct Counters {
     usage: Usage,
     unjournalled: u64,
+    /// The journal's newest removal; after a start, where it stood then.
+    last_removal: u64,
     /// The highest journal number that may be used.
     reserved: Option<u64>,
 }
@@ -90,6 +92,7 @@ impl Memory {
                         bytes: count(row, 9)?,
                     },
                     unjournalled: count(row, 7)?,
+                    last_removal: count(row, 6)?,
                     reserved: lineage::reserved(db, id)?,
                 },
             };
@@ -144,6 +147,7 @@ impl Memory {
                 let Counters {
                     usage,
                     unjournalled,
+                    last_removal: _,
                     reserved: _,
                 } = known.counters;
                 db.prepare_cached(
@@ -253,6 +257,16 @@ impl Memory {
         self.repositories
             .get(&id)
             .map_or(0, |known| known.counters.usage.sequence)
+    }
+
+    pub fn removed(&mut self, id: RepositoryId, sequence: u64) {
+        self.count(id, |counters| counters.last_removal = sequence);
+    }
+
+    pub fn last_removal(&self, id: RepositoryId) -> u64 {
+        self.repositories
+            .get(&id)
+            .map_or(0, |known| known.counters.last_removal)
     }
 
     pub fn gained(&mut self, id: RepositoryId, size: u64) {

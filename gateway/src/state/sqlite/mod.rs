@@ -158,10 +158,15 @@ impl State for Database {
         self.read(|db| catalog::journal(db, repository, after, limit))
     }
 
-    async fn record(&self, permit: &Permit, put: Put) -> Result<Recorded, WriteError> {
+    async fn record_published(
+        &self,
+        permit: &Permit,
+        put: Put,
+        since: u64,
+    ) -> Result<Recorded, WriteError> {
         let leave = Leave::from(permit);
         self.writer
-            .write(move |tx| catalog::record(tx, &leave, &put))
+            .write(move |tx| catalog::record(tx, &leave, &put, since))
             .await
     }
 
@@ -213,6 +218,7 @@ impl State for Database {
         permit: &Permit,
         removal: Removal,
         sequence: u64,
+        _judged: Option<u64>,
     ) -> Result<Object, WriteError> {
         let leave = Leave::from(permit);
         self.writer

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     super::restore_points::TABLES,
     super::takeover::TABLES,
     LINEAGE,
+    REMOVALS,
 ];
 
 /// The version that this program writes.
@@ -42,6 +43,10 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), OpenError> {
     }
     Ok(())
 }
+
+const REMOVALS: &str = "
+CREATE INDEX removals ON journal (repository, key) WHERE size IS NULL;
+";
 
 const MIRRORS: &str = "
 -- `resync` and `stalled` are JSON, NULL for none.

@@ -16,6 +16,17 @@ async fn fresh() -> (Arc<dyn State>, ()) {
     (Arc::new(server.open(&database).await), ())
 }
 
+/// Nodes on one database, for tests of what lies above.
+pub(crate) async fn nodes<const N: usize>() -> [Arc<dyn State>; N] {
+    let server = Server::shared();
+    let database = server.database().await;
+    let mut nodes: Vec<Arc<dyn State>> = Vec::with_capacity(N);
+    for _ in 0..N {
+        nodes.push(Arc::new(server.open(&database).await));
+    }
+    nodes.try_into().expect("as many as were asked for")
+}
+
 mod promises {
     use super::{conformance, fresh};
 

@@ -165,6 +165,10 @@ async fn what_was_judged_by_less_than_was_committed_is_refused() {
         .remove_judged(&world.permit(), removal.clone(), judged)
         .await;
     assert!(matches!(stale, Err(WriteError::KeyBusy)), "{stale:?}");
+    let stale = one
+        .remove_unchanged(&world.permit(), removal[0].clone(), judged, Some(judged))
+        .await;
+    assert!(matches!(stale, Err(WriteError::KeyBusy)), "{stale:?}");
     let fresh = one
         .remove_judged(&world.permit(), removal, judged + 1)
         .await;
