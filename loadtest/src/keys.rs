@@ -3,7 +3,17 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::rows::{KIB, MIB, Naming};
+pub const KIB: usize = 1 << 10;
+pub const MIB: usize = 1 << 20;
+
+/// How a key is named, which decides the way it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// `indices/<index>/<shard>/__<uuid>`: written once.
+    Data,
+    /// `snap-<uuid>.dat`: part of what a commit makes visible.
+    Commit,
+}
 
 /// 128 random bits in URL-safe base64: 22 characters, as Elasticsearch and OpenSearch write them.
 pub fn uuid() -> String {

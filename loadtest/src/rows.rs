@@ -3,28 +3,14 @@
 //! Decides: a name -> what one operation of that row is, and what must lie in the bucket before it.
 //! Adding a row is adding an entry to [`ROWS`].
 
+use crate::keys::{KIB, MIB, Naming};
 use crate::work::Work;
-
-pub const KIB: usize = 1 << 10;
-pub const MIB: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     pub name: &'static str,
     pub work: Work,
 }
-
-/// How a key is named, which decides the way it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Naming {
-    /// `indices/<index>/<shard>/__<uuid>`: written once.
-    Data,
-    /// `snap-<uuid>.dat`: part of what a commit makes visible.
-    Commit,
-}
-
-/// Part size of multipart uploads: between the clusters' smallest (5 MiB) and largest (100 MiB).
-pub const PART: usize = 16 * MIB;
 
 pub const ROWS: &[Row] = &[
     Row {

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::client::{Answer, Call, Connection, Content, Error};
-use crate::keys;
+use crate::keys::{self, KIB, MIB, Naming};
 use crate::payload::Payloads;
-use crate::rows::{KIB, MIB, Naming, PART};
 
 #[derive(Debug, Clone, Copy)]
 pub enum Work {
@@ -31,6 +30,9 @@ pub enum Work {
     /// What a cluster does: blobs in a snapshot's proportions, restores, listings, deletes.
     Cluster,
 }
+
+/// Part size of multipart uploads: between the clusters' smallest (5 MiB) and largest (100 MiB).
+pub const PART: usize = 16 * MIB;
 
 /// Size of the objects that listings and deletes are about: their bytes are not the point.
 const SMALL: usize = KIB;
