@@ -82,6 +82,9 @@ impl Service {
             .as_ref()
             .is_some_and(|c| c.drained.load(Ordering::Relaxed));
         let unread = had_body && !drained;
+        if let Some(status) = response.extensions_mut().remove::<StatusCode>() {
+            *response.status_mut() = status;
+        }
         entry.status = response.status();
         let headers = response.headers_mut();
         if let Ok(value) = HeaderValue::from_str(&id) {

@@ -21,8 +21,11 @@ const CONTENT_HEADERS: [&str; 6] = [
     "expires",
 ];
 
-/// What clusters send with every blob; it is the answer for objects without a type and not kept.
+/// What clusters send with every blob: it is not kept.
 const USUAL_TYPE: &str = "application/octet-stream";
+
+/// S3's answer for an object that was written without a type.
+const TYPE_OF_NONE: &str = "binary/octet-stream";
 
 /// Bytes of names and values of `x-amz-meta-*`, as S3.
 const MAX_METADATA: usize = 2048;
@@ -136,6 +139,9 @@ pub fn details(asked: &Asked, headers: &HeaderMap) -> S3Result<Details> {
             "MetadataTooLarge".to_owned(),
             "Your metadata headers exceed the maximum allowed metadata size".to_owned(),
         )));
+    }
+    if !headers.contains_key("content-type") {
+        kept.push(("content-type".to_owned(), TYPE_OF_NONE.to_owned()));
     }
     Ok(Details {
         headers: kept,

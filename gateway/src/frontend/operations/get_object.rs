@@ -1,4 +1,4 @@
-//! GetObject and HeadObject.
+//! GetObject and HeadObject; GetObjectTagging, which copying clients ask for and which is always empty.
 
 use std::ops::Range;
 
@@ -6,7 +6,8 @@ use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use s3s::dto::{
-    ChecksumMode, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, StreamingBlob,
+    ChecksumMode, GetObjectInput, GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
+    HeadObjectInput, HeadObjectOutput, StreamingBlob,
 };
 use s3s::{S3Request, S3Response, S3Result};
 
@@ -16,7 +17,7 @@ use super::fields::{
 };
 use super::{Asked, Operations};
 use crate::frontend::answers::Answer;
-use crate::repository::{Error, RangeSpec, Retrieved};
+use crate::repository::{Error, RangeSpec, ReadCondition, Retrieved};
 use crate::state::{Checksum, Object};
 use crate::stores::ByteStream;
 
@@ -134,9 +135,28 @@ pub async fn head(
     replace("cache-control", input.response_cache_control)?;
     let mut response = S3Response::with_headers(output, headers);
     if sent.is_some() {
-        response.status = Some(http::StatusCode::PARTIAL_CONTENT);
+        // The S3 library answers a HEAD with 200; the service takes the status from here.
+        response
+            .extensions
+            .insert(http::StatusCode::PARTIAL_CONTENT);
     }
     Ok(response)
+}
+
+/// No object has tags: a write with some is refused.
+pub async fn tagging(
+    operations: &Operations,
+    request: S3Request<GetObjectTaggingInput>,
+) -> S3Result<S3Response<GetObjectTaggingOutput>> {
+    let asked = Asked::of(&request)?;
+    let Asked { context, caller } = &asked;
+    refuse_version(&asked, request.input.version_id.as_deref())?;
+    operations
+        .door()
+        .head(caller, asked.object()?, &ReadCondition::default())
+        .await
+        .map_err(|e| context.fail(&e))?;
+    Ok(S3Response::new(GetObjectTaggingOutput::default()))
 }
 
 fn replace(

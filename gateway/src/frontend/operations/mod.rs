@@ -99,6 +99,7 @@ pub fn label(name: &str) -> &'static str {
         "GetBucketVersioning",
         "GetObject",
         "GetObjectAttributes",
+        "GetObjectTagging",
         "HeadBucket",
         "HeadObject",
         "ListBuckets",
@@ -146,6 +147,7 @@ operations! {
     get_bucket_versioning: GetBucketVersioningInput -> GetBucketVersioningOutput = buckets::versioning;
     get_object: GetObjectInput -> GetObjectOutput = get_object::get;
     get_object_attributes: GetObjectAttributesInput -> GetObjectAttributesOutput = get_object_attributes::run;
+    get_object_tagging: GetObjectTaggingInput -> GetObjectTaggingOutput = get_object::tagging;
     head_bucket: HeadBucketInput -> HeadBucketOutput = buckets::head;
     head_object: HeadObjectInput -> HeadObjectOutput = get_object::head;
     list_buckets: ListBucketsInput -> ListBucketsOutput = buckets::list;
