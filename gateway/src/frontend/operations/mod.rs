@@ -86,7 +86,7 @@ fn unadmitted() -> S3Error {
 /// The name of an operation as a label; those we do not know share one.
 #[must_use]
 pub fn label(name: &str) -> &'static str {
-    const NAMES: [&str; 23] = [
+    const NAMES: [&str; 24] = [
         "AbortMultipartUpload",
         "CompleteMultipartUpload",
         "CopyObject",
