@@ -1,9 +1,16 @@
 //! One state database per store, proved in the store itself.
 //!
-//! Each start creates `.snapgate/incarnation-N` with the next N, create-only; in it is a token that all nodes of its
-//! state database know. While it runs, a gateway looks for a higher one every few seconds and before every root
-//! commit; one that is no node of ours means that another state database (a clone, a restored copy, a second
-//! gateway) works on this store, and the lower one freezes.
+//! Each start creates `.snapgate/incarnation-N` with the next N, create-only; in it is a token that its state database
+//! knows, also after a restart, and with it all nodes. While it runs, a gateway looks for a higher one every few
+//! seconds and before every root commit; one that its database does not know means that another state database (a
+//! clone, a restored copy, a second gateway) works on this store, and the lower one freezes.
+//!
+//! A start looks at the newest one before it does anything in the store, and again when it takes its own number: if
+//! its database does not know it, a copy of the database worked here since (or this is the copy). What that
+//! one used, journal numbers above all, this one would use again, so it freezes and takes no number. Only a recovery,
+//! which goes on above all that any of them used, and a promotion stand after whoever was there before. The order:
+//! announced in the database, then created in the store; a copy made in between knows one token too many, and that
+//! one its original is about to create.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +19,15 @@ use policies::identity::{Epoch, Repository, StoreName};
 use policies::key::{ObjectKey, RESERVED};
 use policies::lock::{self, Freeze, Lock};
 
-use super::Door;
 use super::door::OpenRepository;
+use super::ingest::store_failed;
 use super::sequences::Moment;
+use super::{Door, Error};
 use crate::state::State;
 use crate::stores::{self, Store, own};
+
+#[cfg(test)]
+mod tests;
 
 /// How often a gateway looks for another one.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -31,13 +42,60 @@ fn name(n: u64) -> String {
     format!("{RESERVED}incarnation-{n:020}")
 }
 
-/// Takes the next number. Called once per store and process, when nothing else is in doubt. What is written there
-/// is known to every other node of the same state database before it can be seen in the store.
+/// Takes the next number, whoever stood there before: what a recovery, a promotion, a new mirror do. What is written
+/// there is known to every other node of the same state database before it can be seen in the store.
 pub async fn begin(
     state: &dyn State,
     at: &StoreName,
     store: &dyn Store,
 ) -> stores::Result<Incarnation> {
+    let begun = take_number(state, at, store, false).await?;
+    begun.ok_or(stores::Error::Busy)
+}
+
+/// As [`begin`], after one that this database knows; None = the newest one there is a stranger.
+async fn begin_after_ours(
+    state: &dyn State,
+    at: &StoreName,
+    store: &dyn Store,
+) -> stores::Result<Option<Incarnation>> {
+    let once_here = has_stood(state, at).await?;
+    take_number(state, at, store, once_here).await
+}
+
+/// A database that never stood in a store (a new one; one of a version that did not keep its tokens) can tell nothing
+/// from a token: anchors, reserved numbers and unknown content stop it if it must be stopped.
+async fn has_stood(state: &dyn State, at: &StoreName) -> stores::Result<bool> {
+    state
+        .has_stood(at)
+        .await
+        .map_err(|e| stores::Error::Failed(e.to_string().into()))
+}
+
+/// The newest number in the store is that of a start on another state database.
+async fn is_strange(
+    state: &dyn State,
+    at: &StoreName,
+    store: &dyn Store,
+    newest: Option<&ObjectKey>,
+) -> stores::Result<bool> {
+    let Some(newest) = newest else {
+        return Ok(false);
+    };
+    let token = own::read(store, newest).await?.unwrap_or_default();
+    let known = state
+        .knows_incarnation(at, String::from_utf8_lossy(&token).trim())
+        .await
+        .map_err(|e| stores::Error::Failed(e.to_string().into()))?;
+    Ok(!known)
+}
+
+async fn take_number(
+    state: &dyn State,
+    at: &StoreName,
+    store: &dyn Store,
+    only_after_ours: bool,
+) -> stores::Result<Option<Incarnation>> {
     let permit = lock::upkeep(&Repository::new("snapgate"), Epoch(0));
     let token = crate::random::text(22);
     state
@@ -46,6 +104,9 @@ pub async fn begin(
         .map_err(|e| stores::Error::Failed(e.to_string().into()))?;
     for _ in 0..TRIES {
         let known = own::names(store, &format!("{RESERVED}incarnation-")).await?;
+        if only_after_ours && is_strange(state, at, store, known.last()).await? {
+            return Ok(None);
+        }
         let highest = known.last().and_then(number).unwrap_or(0);
         match own::create(
             store,
@@ -57,7 +118,7 @@ pub async fn begin(
         {
             Ok(()) => {
                 forget(store, &permit, &known).await;
-                return Ok(Incarnation(highest + 1));
+                return Ok(Some(Incarnation(highest + 1)));
             }
             Err(stores::Error::Exists) => {}
             Err(e) => return Err(e),
@@ -98,13 +159,8 @@ pub async fn standing(
     let Some(last) = later.last() else {
         return Ok(Some(ours));
     };
-    let token = own::read(store, &last.name).await?.unwrap_or_default();
-    let token = String::from_utf8_lossy(&token);
-    let one_of_us = state
-        .knows_incarnation(at, token.trim())
-        .await
-        .map_err(|e| stores::Error::Failed(e.to_string().into()))?;
-    Ok(number(&last.name).filter(|_| one_of_us).map(Incarnation))
+    let strange = is_strange(state, at, store, Some(&last.name)).await?;
+    Ok(number(&last.name).filter(|_| !strange).map(Incarnation))
 }
 
 impl Door {
@@ -148,9 +204,15 @@ impl Door {
         if here.iter().all(gone) {
             return true;
         }
-        match begin(self.state.as_ref(), name, store.as_ref()).await {
-            Ok(ours) => {
+        match begin_after_ours(self.state.as_ref(), name, store.as_ref()).await {
+            Ok(Some(ours)) => {
                 here.iter().for_each(|open| open.stand_as(ours));
+                true
+            }
+            Ok(None) => {
+                for open in here.iter().filter(|open| !gone(open)) {
+                    self.doubt(open, Freeze::OtherGateway).await;
+                }
                 true
             }
             Err(e) => {
@@ -161,6 +223,22 @@ impl Door {
                 false
             }
         }
+    }
+
+    /// Before a start does anything in the store: another state database worked there since this one did.
+    pub(super) async fn is_overtaken(&self, open: &OpenRepository) -> Result<bool, Error> {
+        let (state, at) = (self.state.as_ref(), &open.plan.store);
+        let looked = async {
+            if !has_stood(state, at).await? {
+                return Ok(false);
+            }
+            let store = open.store.as_ref();
+            let known = own::names(store, &format!("{RESERVED}incarnation-")).await?;
+            is_strange(state, at, store, known.last()).await
+        };
+        looked
+            .await
+            .map_err(|e: stores::Error| store_failed("look who worked in the store", &e))
     }
 
     pub(super) fn in_store(&self, name: &StoreName) -> Vec<Arc<OpenRepository>> {

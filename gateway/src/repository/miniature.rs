@@ -19,6 +19,8 @@ use crate::stores::Store;
 use crate::stores::directory::Directory;
 
 pub const BASE: &str = "base";
+/// The file of the state database.
+pub const DATABASE: &str = "state.db";
 
 /// A repository `prod` (bucket `backups`, base path `base`, writer `a`) and what it lies in.
 pub struct World {
@@ -49,6 +51,21 @@ impl World {
         Self::start(files, cluster).await
     }
 
+    /// Another start on the same store, with another file as its state database.
+    pub async fn restart_on(self, database: &'static str) -> Self {
+        let (files, cluster) = (self.files, self.cluster);
+        drop((self.door, self.open, self.store));
+        Self::start_on(files, cluster, database).await
+    }
+
+    /// Stops the gateway, copies its state database, and starts it again.
+    pub async fn copy_database(self, to: &'static str) -> Self {
+        let (files, cluster) = (self.files, self.cluster);
+        drop((self.door, self.open, self.store));
+        std::fs::copy(files.path().join(DATABASE), files.path().join(to)).unwrap();
+        Self::start(files, cluster).await
+    }
+
     /// Another start after the state database was lost.
     pub async fn forget(self) -> Self {
         let (files, cluster) = (self.files, self.cluster);
@@ -64,7 +81,15 @@ impl World {
     }
 
     async fn start(files: Arc<tempfile::TempDir>, cluster: build::Cluster) -> Self {
-        let database = Database::open(&files.path().join("state.db")).unwrap();
+        Self::start_on(files, cluster, DATABASE).await
+    }
+
+    async fn start_on(
+        files: Arc<tempfile::TempDir>,
+        cluster: build::Cluster,
+        database: &str,
+    ) -> Self {
+        let database = Database::open(&files.path().join(database)).unwrap();
         let state: Arc<dyn State> = Arc::new(database);
         let directory = Directory::open(files.path().join("store")).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(directory);

@@ -103,12 +103,11 @@ impl Door {
         let _turn = open.turn(key).await;
         self.look_at_journal(open).await?;
         let since = open.reached();
-        if let Some(object) = self.lookup(open, key).await?.object {
-            return Ok(if object.hash == put.hash {
-                Occupied::Same(object)
-            } else {
-                Occupied::Other
-            });
+        let listed = self.lookup(open, key).await?.object;
+        if let Some(object) = &listed
+            && object.hash.is_some()
+        {
+            return Ok(verdict(object, object.hash == put.hash));
         }
         let Some(there) = self.content_at(open, key).await? else {
             return Err(Error::SlowDown(
@@ -116,6 +115,10 @@ impl Door {
             ));
         };
         let same = (there.hash, there.size) == (put.hash.unwrap_or_default(), put.size);
+        if let Some(object) = &listed {
+            // Adopted: only its bytes say what it is.
+            return Ok(verdict(object, same));
+        }
         // Another node may be about to remove what was deleted.
         if same && !(self.state.shared() && self.is_deleted_here(open, key).await?) {
             let put = Put {
@@ -165,6 +168,14 @@ enum Occupied {
     Same(Object),
     Adopted,
     Other,
+}
+
+fn verdict(object: &Object, same: bool) -> Occupied {
+    if same {
+        Occupied::Same(object.clone())
+    } else {
+        Occupied::Other
+    }
 }
 
 /// Other content under a name that is written once.

@@ -105,6 +105,17 @@ impl Door {
                 return Ok(());
             }
         }
+        if self.is_overtaken(open).await? {
+            // Where it was promoted to says more than that somebody was there.
+            self.look_elsewhere(open)
+                .await
+                .map_err(|e| Error::Unavailable(e.to_string()))?;
+            tracing::error!(repository = %open.name, "frozen: another state database worked in its store since this one did");
+            return self
+                .freeze_for(open, Freeze::OtherGateway)
+                .await
+                .map_err(|e| Error::Unavailable(e.to_string()));
+        }
         self.check_known(open).await?;
         self.resume_lock(open)
             .await

@@ -34,9 +34,11 @@ pub trait Nodes {
     /// A secret that all nodes of the database know; made by the first that asks. None = nobody shares it.
     async fn shared_secret(&self) -> Result<Option<[u8; 32]>>;
 
-    /// From now on every node of this database knows `token` as one of theirs in `store`.
+    /// From now on, and after every restart, every node of this database knows `token` as one of theirs in `store`.
     async fn announce_incarnation(&self, store: &StoreName, token: &str) -> Result<()>;
     async fn knows_incarnation(&self, store: &StoreName, token: &str) -> Result<bool>;
+    /// Some token of this database was announced in `store` before.
+    async fn has_stood(&self, store: &StoreName) -> Result<bool>;
 
     /// As `State::open_intent`, if nothing was committed after the journal's entry `judged` that could change
     /// the guard's judgement: no root, and for a root nothing deleted or replaced either. Else

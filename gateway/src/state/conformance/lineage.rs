@@ -111,3 +111,22 @@ pub async fn a_committed_root_binds_its_cluster_to_the_epoch(state: &dyn State) 
         Some((Epoch(1), "KbDeU".into()))
     );
 }
+
+pub async fn a_database_knows_how_its_own_starts_called_themselves(state: &dyn State) {
+    let (here, there) = (StoreName::new("here"), StoreName::new("there"));
+    assert!(!state.has_stood(&here).await.unwrap());
+    for token in ["one", "two", "two"] {
+        state.announce_incarnation(&here, token).await.unwrap();
+    }
+    assert!(state.has_stood(&here).await.unwrap());
+    assert!(!state.has_stood(&there).await.unwrap());
+    for (store, token, known) in [
+        (&here, "one", true),
+        (&here, "two", true),
+        (&here, "three", false),
+        (&there, "one", false),
+    ] {
+        let found = state.knows_incarnation(store, token).await.unwrap();
+        assert_eq!(found, known, "{store} {token}");
+    }
+}

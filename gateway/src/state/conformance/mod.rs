@@ -102,6 +102,7 @@ macro_rules! conformance {
             lineage: a_claim_that_was_noted_stays_until_it_is_made,
             lineage: after_a_recovery_the_journal_goes_on_above_every_number_that_was_reserved,
             lineage: a_committed_root_binds_its_cluster_to_the_epoch,
+            lineage: a_database_knows_how_its_own_starts_called_themselves,
             listing: a_listing_is_sorted_by_bytes_and_seen_in_pages,
             listing: what_lies_below_a_common_prefix_is_one_entry,
             listing: a_position_inside_a_common_prefix_passes_it_over,

@@ -141,6 +141,16 @@ async fn knows(db: &ClientWrapper, store: &StoreName, token: &str) -> Result<boo
     Ok(row.is_some())
 }
 
+async fn has_stood(db: &ClientWrapper, store: &StoreName) -> Result<bool> {
+    let row = first(
+        db,
+        "SELECT 1 FROM incarnations WHERE store = $1 LIMIT 1",
+        &[&store.as_str()],
+    )
+    .await?;
+    Ok(row.is_some())
+}
+
 async fn leads(db: &ClientWrapper, node: i64) -> Result<bool> {
     let row = first(
         db,
@@ -238,6 +248,10 @@ impl Nodes for Database {
 
     async fn knows_incarnation(&self, store: &StoreName, token: &str) -> Result<bool> {
         read!(self, db => knows(db, store, token))
+    }
+
+    async fn has_stood(&self, store: &StoreName) -> Result<bool> {
+        read!(self, db => has_stood(db, store))
     }
 
     async fn open_judged(

@@ -1,10 +1,12 @@
-//! One process owns the file: there are no other nodes, and every open intent is its own.
+//! One process owns the file: there are no other nodes, and every open intent is its own. What outlives the process
+//! is how its starts called themselves in a store: a copy of the file does not know what the original's next
+//! start says there, nor the original what the copy's says.
 
 use async_trait::async_trait;
 use policies::identity::StoreName;
 use policies::lock::Permit;
 
-use super::{Database, State};
+use super::{Database, State, unrefusable};
 use crate::state::{
     Intent, IntentId, NewIntent, Nodes, Object, Removal, RepositoryId, Result, WriteError,
 };
@@ -39,12 +41,37 @@ impl Nodes for Database {
         Ok(None)
     }
 
-    async fn announce_incarnation(&self, _store: &StoreName, _token: &str) -> Result<()> {
-        Ok(())
+    async fn announce_incarnation(&self, store: &StoreName, token: &str) -> Result<()> {
+        let (store, token) = (store.as_str().to_owned(), token.to_owned());
+        self.writer
+            .write(move |tx| {
+                tx.db
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO incarnations (store, token) VALUES (?1, ?2)",
+                    )?
+                    .execute((store, token))?;
+                Ok(())
+            })
+            .await
+            .map_err(unrefusable)
     }
 
-    async fn knows_incarnation(&self, _store: &StoreName, _token: &str) -> Result<bool> {
-        Ok(false)
+    async fn knows_incarnation(&self, store: &StoreName, token: &str) -> Result<bool> {
+        self.read(|db| {
+            let known = db
+                .prepare_cached("SELECT 1 FROM incarnations WHERE store = ?1 AND token = ?2")?
+                .exists((store.as_str(), token))?;
+            Ok(known)
+        })
+    }
+
+    async fn has_stood(&self, store: &StoreName) -> Result<bool> {
+        self.read(|db| {
+            let known = db
+                .prepare_cached("SELECT 1 FROM incarnations WHERE store = ?1")?
+                .exists([store.as_str()])?;
+            Ok(known)
+        })
     }
 
     async fn open_judged(

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     super::takeover::TABLES,
     LINEAGE,
     REMOVALS,
+    INCARNATIONS,
 ];
 
 /// The version that this program writes.
@@ -43,6 +44,15 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), OpenError> {
     }
     Ok(())
 }
+
+const INCARNATIONS: &str = "
+-- How the starts on this database called themselves in a store.
+CREATE TABLE incarnations (
+    store TEXT NOT NULL,
+    token TEXT NOT NULL,
+    PRIMARY KEY (store, token)
+) STRICT, WITHOUT ROWID;
+";
 
 const REMOVALS: &str = "
 CREATE INDEX removals ON journal (repository, key) WHERE size IS NULL;
