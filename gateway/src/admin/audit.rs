@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Query, State as Shared};
+use policies::lock::history::{Totals, Violation};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -45,15 +46,44 @@ pub async fn tail(
     Ok(Json(Value::Array(rows.collect())))
 }
 
-/// Walks the whole hash chain.
+/// Walks the whole hash chain, then replays the history of all writers.
 pub async fn verify(Shared(admin): Shared<Admin>) -> Result<Json<Value>, Problem> {
-    let broken = admin
-        .door
-        .state()
+    let state = admin.door.state();
+    let broken = state
         .verify_audit()
         .await
         .map_err(|e| Problem::failed(&e))?;
-    Ok(Json(
-        json!({ "ok": broken.is_none(), "first_bad_sequence": broken }),
-    ))
+    let Some(first_bad) = broken else {
+        let replayed = state
+            .replay_audit()
+            .await
+            .map_err(|e| Problem::failed(&e))?;
+        return Ok(Json(told(replayed)));
+    };
+    Ok(Json(json!({
+        "ok": false,
+        "first_bad_sequence": first_bad,
+        "violation": null,
+    })))
+}
+
+fn told(replayed: Result<Totals, Violation>) -> Value {
+    match replayed {
+        Ok(totals) => json!({
+            "ok": true,
+            "first_bad_sequence": null,
+            "violation": null,
+            "moves": totals.moves,
+            "roots": totals.roots,
+            "epochs": totals.epochs,
+        }),
+        Err(violation) => json!({
+            "ok": false,
+            "first_bad_sequence": violation.sequence,
+            "violation": {
+                "repository": violation.repository.as_str(),
+                "sentence": violation.to_string(),
+            },
+        }),
+    }
 }

@@ -12,7 +12,7 @@ pub enum Verb {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Check the hash chain from its first record on
+    /// Check the hash chain from its first record on, and replay the history of all writers
     Verify,
 }
 
@@ -57,12 +57,24 @@ async fn verify(client: &Client, as_json: bool) -> Result<(), Failure> {
     }
     if answer["ok"].as_bool() == Some(true) {
         if !as_json {
-            println!("the audit log's hash chain is whole");
+            println!(
+                "the audit log's hash chain is whole; replayed: {} moves of locks, {} epochs, {} committed roots, one writer at a time",
+                text(&answer["moves"]),
+                text(&answer["epochs"]),
+                text(&answer["roots"])
+            );
         }
         return Ok(());
     }
-    Err(Failure::Refused(format!(
-        "the audit log was changed: the first bad record is {}",
-        text(&answer["first_bad_sequence"])
-    )))
+    Err(Failure::Refused(
+        match answer["violation"]["sentence"].as_str() {
+            Some(sentence) => format!(
+                "the audit log's hashes fit, but it is no history of one writer. {sentence}"
+            ),
+            None => format!(
+                "the audit log was changed: the first bad record is {}",
+                text(&answer["first_bad_sequence"])
+            ),
+        },
+    ))
 }

@@ -13,12 +13,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use policies::identity::{Bucket, Cluster, Epoch, Repository, StoreName};
 use policies::key::ObjectKey;
+use policies::lock::history::{Totals, Violation};
 use policies::lock::{Lock, Permit};
 
 use crate::stores::{Identity, StoredPart, UploadId};
 
 mod chain;
 pub mod digests;
+mod facts;
 mod leave;
 mod lineage;
 pub mod mirrors;
@@ -75,7 +77,8 @@ pub trait State:
     // --- lock and audit
 
     async fn lock(&self, repository: RepositoryId) -> Result<LockRow>;
-    /// Replaces the lock row if its version still is `from`, and appends the audit record, in one transaction.
+    /// Replaces the lock row if its version still is `from`, and appends the audit record, with the lock before and
+    /// after, in one transaction.
     /// An epoch never goes back; `Fenced` while an intent of the repository is open is [`WriteError::KeyBusy`],
     /// except for a recovery.
     async fn move_lock(
@@ -92,6 +95,9 @@ pub trait State:
 
     /// The first record of the audit table that is not as it was appended; None = the chain is whole.
     async fn verify_audit(&self) -> Result<Option<u64>>;
+    /// Replays the history of all writers from the audit table: every move of a lock and every committed root, up to
+    /// the lock rows that are there.
+    async fn replay_audit(&self) -> Result<Result<Totals, Violation>>;
 
     // --- catalog, read
 

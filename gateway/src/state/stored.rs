@@ -138,6 +138,16 @@ pub fn lock_from(stored: &str) -> Result<Lock> {
     parse(stored).map(load_lock)
 }
 
+/// A lock as a part of a larger text.
+pub fn lock_value(lock: &Lock) -> serde_json::Value {
+    serde_json::to_value(store_lock(lock)).unwrap_or_default()
+}
+
+/// A lock from a part of a larger text. None = it is no lock.
+pub fn lock_from_value(stored: &serde_json::Value) -> Option<Lock> {
+    StoredLock::deserialize(stored).ok().map(load_lock)
+}
+
 fn store_lock(lock: &Lock) -> StoredLock {
     match lock {
         Lock::Vacant { epoch } => StoredLock::Vacant { epoch: epoch.0 },

@@ -12,6 +12,7 @@ pub mod anchor;
 mod binding;
 mod event;
 pub mod handover;
+pub mod history;
 mod machine;
 pub mod promotion;
 mod refusal;

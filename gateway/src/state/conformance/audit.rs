@@ -1,6 +1,59 @@
 //! The hash-chained audit table.
 
+use policies::lock::Next;
+use policies::lock::history::Totals;
+
 use super::*;
+
+/// Two writers, one after the other, and a root of each.
+pub async fn two_writers(state: &dyn State) -> World {
+    let mut world = World::vacant(state, "logs").await;
+    for (epoch, holder) in [(0, "prod"), (1, "other")] {
+        let next = Next::Hold(Cluster::new(holder));
+        if let Lock::Held { epoch, holder } = world.row.lock.lock.clone() {
+            let next = next.clone();
+            let draining = Lock::Draining {
+                epoch,
+                holder,
+                next,
+            };
+            world.move_to(state, draining).await.unwrap();
+        }
+        let fenced = Lock::Fenced {
+            epoch: Epoch(epoch),
+            next,
+            handover: Handover::new(format!("h-{epoch}")),
+        };
+        world.move_to(state, fenced).await.unwrap();
+        world.hold(state, epoch + 1, holder).await;
+        world.cluster = Cluster::new(holder);
+        world.commit_root(state, epoch + 5).await;
+    }
+    world
+}
+
+pub async fn the_history_of_writers_is_replayed_from_its_records(state: &dyn State) {
+    assert_eq!(state.replay_audit().await.unwrap(), Ok(Totals::default()));
+    two_writers(state).await;
+    World::vacant(state, "never written").await;
+    let totals = Totals {
+        moves: 5,
+        roots: 2,
+        epochs: 2,
+    };
+    assert_eq!(state.replay_audit().await.unwrap(), Ok(totals));
+    assert_eq!(state.verify_audit().await.unwrap(), None);
+}
+
+pub async fn a_grant_while_another_holds_is_told_from_its_records(state: &dyn State) {
+    let mut world = two_writers(state).await;
+    world.hold(state, 3, "prod").await;
+    let violation = state.replay_audit().await.unwrap().unwrap_err();
+    assert_eq!(
+        violation.to_string(),
+        "Audit record 8 of repository 'logs': the lock is given to 'prod' while 'other' holds it"
+    );
+}
 
 pub async fn the_audit_chain_links_each_record_to_the_one_before(state: &dyn State) {
     let mut world = World::vacant(state, "logs").await;

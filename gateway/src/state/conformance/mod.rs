@@ -41,6 +41,8 @@ macro_rules! conformance {
             lock: a_permit_is_good_for_its_own_repository_only,
             audit: the_audit_chain_links_each_record_to_the_one_before,
             audit: a_lock_that_does_not_move_leaves_no_record,
+            audit: the_history_of_writers_is_replayed_from_its_records,
+            audit: a_grant_while_another_holds_is_told_from_its_records,
             catalog: a_recorded_object_is_seen_whole,
             catalog: a_taken_key_is_answered_with_the_object_that_is_there,
             catalog: a_replacement_names_the_row_that_it_replaces,
@@ -252,6 +254,26 @@ impl World {
     pub async fn record(&self, state: &dyn State, name: &str) -> u64 {
         let recorded = state.record(&self.permit(), self.put(name)).await;
         recorded.unwrap().sequence
+    }
+
+    /// The root of this generation, without a snapshot, as its holder writes it.
+    pub async fn commit_root(&self, state: &dyn State, generation: u64) {
+        let mut put = self.put(&format!("index-{generation}"));
+        put.root = Some(CommittedRoot {
+            generation,
+            cluster: None,
+            epoch: self.row.lock.lock.epoch(),
+            snapshots: [].into(),
+            complete: true,
+        });
+        let new = NewIntent {
+            upload: UploadId("store-upload".into()),
+            binds: None,
+            put,
+        };
+        let intent = state.open_intent(&self.permit(), new).await.unwrap();
+        let identity = Identity("published".into());
+        state.commit_intent(intent, identity).await.unwrap();
     }
 
     pub async fn object(&self, state: &dyn State, name: &str) -> Option<Object> {

@@ -4,11 +4,13 @@
 use deadpool_postgres::ClientWrapper;
 use deadpool_postgres::tokio_postgres::Row;
 use policies::identity::{Epoch, Repository};
+use policies::lock::history::{History, Totals, Violation};
 
+use super::lock;
 use super::rows::{column, count, execute, first, hash, int, query};
 use super::writer::Fault;
 use crate::state::chain::{End, START, Stored};
-use crate::state::{AuditEntry, AuditRecord, Result, stored};
+use crate::state::{AuditEntry, AuditRecord, Result, facts, stored};
 
 /// Records read at a time.
 const PAGE: i64 = 5000;
@@ -114,13 +116,7 @@ pub(super) async fn verify(db: &ClientWrapper) -> Result<Option<u64>> {
         .unwrap_or(START);
     let mut end = START;
     loop {
-        let rows = query(
-            db,
-            "SELECT sequence, at_ms, principal, action, repository, epoch, detail, previous, hash FROM audit
-             WHERE sequence > $1 ORDER BY sequence LIMIT $2",
-            &[&int(end.sequence), &PAGE],
-        )
-        .await?;
+        let rows = after(db, end.sequence).await?;
         for row in &rows {
             let expected = end.sequence + 1;
             let Some(next) = record(row).ok().and_then(|row| end.follow(&row)) else {
@@ -131,6 +127,38 @@ pub(super) async fn verify(db: &ClientWrapper) -> Result<Option<u64>> {
         if rows.is_empty() {
             let cut_short = end.sequence < told.sequence;
             return Ok(cut_short.then_some(end.sequence + 1));
+        }
+    }
+}
+
+async fn after(db: &ClientWrapper, sequence: u64) -> Result<Vec<Row>> {
+    query(
+        db,
+        "SELECT sequence, at_ms, principal, action, repository, epoch, detail, previous, hash FROM audit
+         WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+        &[&int(sequence), &PAGE],
+    )
+    .await
+}
+
+/// The history of all writers.
+pub(super) async fn replay(db: &ClientWrapper) -> Result<Result<Totals, Violation>> {
+    let mut history = History::new(lock::all(db).await?);
+    let mut last = 0;
+    loop {
+        let rows = after(db, last).await?;
+        for row in &rows {
+            let row = record(row)?;
+            last = row.sequence;
+            let Some((repository, told)) = facts::record(&row.entry) else {
+                continue;
+            };
+            if let Err(violation) = history.follow(row.sequence, repository, told) {
+                return Ok(Err(violation));
+            }
+        }
+        if rows.is_empty() {
+            return Ok(history.end());
         }
     }
 }

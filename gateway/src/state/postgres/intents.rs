@@ -12,7 +12,8 @@ use policies::key::ObjectKey;
 use super::nodes::PRESUMED_DEAD;
 use super::rows::{column, count, execute, first, int, query};
 use super::writer::{Fault, Tx};
-use super::{catalog, lineage, lock, restore_points, uploads};
+use super::{audit, catalog, lineage, lock, restore_points, uploads};
+use crate::state::facts;
 use crate::state::leave::Leave;
 use crate::state::{
     BucketId, Intent, IntentId, NewIntent, Recorded, RepositoryId, Result, WriteError, stored,
@@ -152,15 +153,21 @@ pub(super) async fn commit(
 ) -> Result<Recorded, Fault> {
     let row = first(
         tx.db(),
-        "DELETE FROM intents WHERE id = $1 RETURNING put, epoch, binds",
+        "DELETE FROM intents WHERE id = $1 RETURNING put, epoch, binds, cluster",
         &[&intent.0],
     )
     .await?
     .ok_or(WriteError::IntentGone)?;
     let mut put = stored::put_from(column(&row, 0)?)?;
     put.identity = identity;
+    let epoch = Epoch(count(&row, 1)?);
     if let Some(cluster_id) = column::<Option<&str>>(&row, 2)? {
-        lineage::bind(tx.db(), put.repository, Epoch(count(&row, 1)?), cluster_id).await?;
+        lineage::bind(tx.db(), put.repository, epoch, cluster_id).await?;
+    }
+    let cluster = Cluster::new(column::<&str>(&row, 3)?);
+    let repository = &tx.known()?.identity.name;
+    if let Some(entry) = facts::committed(repository, &cluster, epoch, &put) {
+        audit::append(tx.db(), &entry).await?;
     }
     catalog::apply(tx, &put).await
 }

@@ -8,9 +8,10 @@ use policies::identity::{Bucket, Epoch, Repository, StoreName};
 use policies::key::{Class, ObjectKey};
 use policies::lock::Lock;
 
-use super::rows::{Sql, column, count, execute, first, int, maybe_count};
+use super::rows::{Sql, column, count, execute, first, int, maybe_count, query};
 use super::writer::{Fault, Tx};
 use super::{audit, intents};
+use crate::state::facts;
 use crate::state::leave::{Leave, moved, needs_quiet, renamed, unknown};
 use crate::state::{
     AuditEntry, BucketId, Error, LockRow, NewLock, RepositoryId, RepositoryIdentity, RepositoryRow,
@@ -192,7 +193,7 @@ pub(super) async fn open_repository(
     tx: &Tx,
     identity_wanted: &RepositoryIdentity,
 ) -> Result<RepositoryRow, Fault> {
-    for row in super::rows::query(tx.db(), REPOSITORIES, &[]).await? {
+    for row in query(tx.db(), REPOSITORIES, &[]).await? {
         let known = identity(&row, 1)?;
         if known.name == identity_wanted.name {
             let promoted_from: Option<&str> = column(&row, 10)?;
@@ -312,8 +313,9 @@ pub(super) async fn move_lock(
         ],
     )
     .await?;
-    tx.known_mut()?.lock = row.clone();
-    audit::append(tx.db(), entry).await?;
+    let before = std::mem::replace(&mut tx.known_mut()?.lock, row.clone());
+    let entry = facts::moved(entry, row.version, &before.lock, &row.lock);
+    audit::append(tx.db(), &entry).await?;
     Ok(row)
 }
 
@@ -326,6 +328,25 @@ pub(super) async fn read(db: &ClientWrapper, repository: RepositoryId) -> Result
     .await?
     .ok_or_else(unknown)?;
     lock_row(&row, 0)
+}
+
+/// All lock rows, with their versions.
+pub(super) async fn all(db: &ClientWrapper) -> Result<Vec<(Repository, u64, Lock)>> {
+    let rows = query(
+        db,
+        "SELECT r.name, l.version, l.lock FROM locks l JOIN repositories r ON r.id = l.repository",
+        &[],
+    )
+    .await?;
+    let lock = |row: &Row| {
+        let lock = stored::lock_from(column(row, 2)?)?;
+        Ok((
+            Repository::new(column::<&str>(row, 0)?),
+            count(row, 1)?,
+            lock,
+        ))
+    };
+    rows.iter().map(lock).collect()
 }
 
 pub(super) async fn usage(

@@ -13,6 +13,7 @@ use deadpool_postgres::Pool;
 use policies::identity::Repository;
 use policies::key::ObjectKey;
 use policies::lock::Permit;
+use policies::lock::history::{Totals, Violation};
 
 mod answers;
 mod audit;
@@ -170,6 +171,10 @@ impl State for Database {
 
     async fn verify_audit(&self) -> Result<Option<u64>> {
         read!(self, db => audit::verify(db))
+    }
+
+    async fn replay_audit(&self) -> Result<Result<Totals, Violation>> {
+        read!(self, db => audit::replay(db))
     }
 
     async fn object(&self, bucket: BucketId, key: &ObjectKey) -> Result<Lookup> {

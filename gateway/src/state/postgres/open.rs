@@ -17,10 +17,11 @@ use deadpool_postgres::{
 use policies::identity::Repository;
 use policies::lock::{Event, Freeze, Outcome};
 
+use super::rows::count;
 use super::schema;
 use super::tls::Tls;
 use crate::state::chain::End;
-use crate::state::{AuditEntry, stored};
+use crate::state::{AuditEntry, facts, stored};
 use crate::telemetry::clock;
 use crate::tls;
 
@@ -266,7 +267,7 @@ FROM pg_control_system() s, database d";
 async fn freeze_all(db: &Client) -> Result<(), OpenError> {
     let locks = db
         .query(
-            "SELECT l.repository, l.lock, r.name FROM locks l JOIN repositories r ON r.id = l.repository
+            "SELECT l.repository, l.lock, r.name, l.version FROM locks l JOIN repositories r ON r.id = l.repository
              ORDER BY l.repository FOR UPDATE OF l",
             &[],
         )
@@ -279,9 +280,10 @@ async fn freeze_all(db: &Client) -> Result<(), OpenError> {
             continue;
         };
         let (id, name): (i64, &str) = (row.get(0), row.get(2));
+        let version = count(&row, 3)? + 1;
         db.execute(
-            "UPDATE locks SET version = version + 1, lock = $2, since_ms = $3, reason = NULL WHERE repository = $1",
-            &[&id, &stored::lock_text(&step.lock), &now_ms],
+            "UPDATE locks SET version = $4, lock = $2, since_ms = $3, reason = NULL WHERE repository = $1",
+            &[&id, &stored::lock_text(&step.lock), &now_ms, &super::rows::int(version)],
         )
         .await?;
         let entry = AuditEntry {
@@ -292,6 +294,7 @@ async fn freeze_all(db: &Client) -> Result<(), OpenError> {
             epoch: Some(lock.epoch()),
             detail: serde_json::json!({ "reason": Freeze::DatabaseMoved.to_string() }),
         };
+        let entry = facts::moved(&entry, version, &lock, &step.lock);
         append_audit(db, &entry).await?;
     }
     Ok(())

@@ -3,12 +3,14 @@
 //! Triggers of the schema refuse changes, [`verify`] finds those that were made behind SQLite's back.
 
 use policies::identity::{Epoch, Repository};
+use policies::lock::history::{History, Totals, Violation};
 use rusqlite::{Connection, Row};
 
+use super::lock;
 use super::rows::{count, int};
 use super::writer::{Fault, Tx};
 use crate::state::chain::{End, START, Stored};
-use crate::state::{AuditEntry, AuditRecord, Result, stored};
+use crate::state::{AuditEntry, AuditRecord, Result, facts, stored};
 
 pub(super) fn end(db: &Connection) -> Result<End> {
     let mut statement =
@@ -108,4 +110,24 @@ pub(super) fn verify(db: &Connection) -> Result<Option<u64>> {
         end = next;
     }
     Ok(None)
+}
+
+/// The history of all writers.
+pub(super) fn replay(db: &Connection) -> Result<Result<Totals, Violation>> {
+    let mut history = History::new(lock::all(db)?);
+    let mut statement = db.prepare_cached(
+        "SELECT sequence, at_ms, principal, action, repository, epoch, detail, previous, hash FROM audit
+         ORDER BY sequence",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let row = record(row)?;
+        let Some((repository, told)) = facts::record(&row.entry) else {
+            continue;
+        };
+        if let Err(violation) = history.follow(row.sequence, repository, told) {
+            return Ok(Err(violation));
+        }
+    }
+    Ok(history.end())
 }

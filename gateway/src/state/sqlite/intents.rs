@@ -11,8 +11,9 @@ use rusqlite::Connection;
 use super::lock;
 use super::rows::{count, int, text};
 use super::writer::{Fault, Tx};
-use super::{catalog, lineage, restore_points, uploads};
-use crate::state::leave::Leave;
+use super::{audit, catalog, lineage, restore_points, uploads};
+use crate::state::facts;
+use crate::state::leave::{Leave, unknown};
 use crate::state::{
     BucketId, Intent, IntentId, NewIntent, Recorded, RepositoryId, Result, WriteError, stored,
 };
@@ -80,20 +81,25 @@ pub(super) fn commit(
     intent: IntentId,
     identity: Identity,
 ) -> Result<Recorded, Fault> {
-    let (mut put, epoch, binds) = {
+    let (mut put, epoch, binds, cluster) = {
         let mut statement = tx
             .db
-            .prepare_cached("SELECT put, epoch, binds FROM intents WHERE id = ?1")?;
+            .prepare_cached("SELECT put, epoch, binds, cluster FROM intents WHERE id = ?1")?;
         let mut rows = statement.query([intent.0])?;
         let row = rows.next()?.ok_or(WriteError::IntentGone)?;
         let put = stored::put_from(text(row.get_ref(0)?)?)?;
         let binds: Option<String> = row.get(2)?;
-        (put, Epoch(count(row, 1)?), binds)
+        let cluster = Cluster::new(text(row.get_ref(3)?)?);
+        (put, Epoch(count(row, 1)?), binds, cluster)
     };
     put.identity = identity;
     abort(tx, intent)?;
     if let Some(cluster_id) = binds {
         lineage::bind(tx.db, put.repository, epoch, &cluster_id)?;
+    }
+    let known = tx.memory.repository(put.repository).ok_or_else(unknown)?;
+    if let Some(entry) = facts::committed(&known.identity.name, &cluster, epoch, &put) {
+        audit::append(tx, &entry)?;
     }
     catalog::apply(tx, &put)
 }

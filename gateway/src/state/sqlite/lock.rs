@@ -1,12 +1,13 @@
 //! Repositories and their lock rows, and the check that every write makes inside its transaction.
 
-use policies::identity::Epoch;
+use policies::identity::{Epoch, Repository};
 use policies::lock::Lock;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::rows::{count, int};
 use super::writer::{Fault, Tx};
 use super::{audit, intents};
+use crate::state::facts;
 use crate::state::leave::{Leave, moved, needs_quiet, renamed, unknown};
 use crate::state::{
     AuditEntry, BucketId, Error, LockRow, NewLock, RepositoryId, RepositoryIdentity, RepositoryRow,
@@ -115,9 +116,10 @@ pub(super) fn move_lock(
         since_ms: to.now_ms,
         reason: to.reason,
     };
+    let entry = facts::moved(entry, row.version, &known.lock.lock, &row.lock);
     write(tx.db, repository, &row)?;
     tx.memory.set_lock(repository, row.clone());
-    audit::append(tx, entry)?;
+    audit::append(tx, &entry)?;
     Ok(row)
 }
 
@@ -148,4 +150,19 @@ pub(super) fn read(db: &Connection, repository: RepositoryId) -> Result<LockRow>
         since_ms: row.get(2)?,
         reason: row.get(3)?,
     })
+}
+
+/// All lock rows, with their versions.
+pub(super) fn all(db: &Connection) -> Result<Vec<(Repository, u64, Lock)>> {
+    let mut statement = db.prepare_cached(
+        "SELECT r.name, l.version, l.lock FROM locks l JOIN repositories r ON r.id = l.repository",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut locks = Vec::new();
+    while let Some(row) = rows.next()? {
+        let lock = stored::lock_from(super::rows::text(row.get_ref(2)?)?)?;
+        let name = Repository::new(super::rows::text(row.get_ref(0)?)?);
+        locks.push((name, count(row, 1)?, lock));
+    }
+    Ok(locks)
 }

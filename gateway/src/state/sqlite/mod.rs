@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use policies::identity::StoreName;
 use policies::key::ObjectKey;
 use policies::lock::Permit;
+use policies::lock::history::{Totals, Violation};
 use rusqlite::Connection;
 
 mod answers;
@@ -131,6 +132,10 @@ impl State for Database {
 
     async fn verify_audit(&self) -> Result<Option<u64>> {
         self.read(audit::verify)
+    }
+
+    async fn replay_audit(&self) -> Result<Result<Totals, Violation>> {
+        self.read(audit::replay)
     }
 
     async fn object(&self, bucket: BucketId, key: &ObjectKey) -> Result<Lookup> {

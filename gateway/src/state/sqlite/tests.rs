@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use policies::identity::{Epoch, Repository};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::state::chain::{End, START};
 use crate::state::conformance::{World, conformance, entry, key};
 
 mod crash;
@@ -167,6 +169,94 @@ async fn the_audit_table_refuses_changes_and_finds_those_made_behind_its_back() 
             Some(first_bad),
             "{forgery}"
         );
+    }
+}
+
+type Forgery = fn(&mut Vec<AuditEntry>);
+
+/// Somebody writes the whole table anew, with hashes that fit.
+async fn forged(directory: &Path, forgery: Forgery) -> String {
+    let state = open_in(directory);
+    let told = state.audit(None, 100).await.unwrap();
+    let mut entries: Vec<_> = told.into_iter().rev().map(|r| r.entry).collect();
+    drop(state);
+    forgery(&mut entries);
+    let db = by_hand(directory);
+    db.execute_batch("DROP TRIGGER audit_is_never_changed; DROP TRIGGER audit_is_never_shortened; DELETE FROM audit")
+        .unwrap();
+    let mut end = START;
+    for entry in &entries {
+        let row = end.append(entry);
+        db.execute(
+            "INSERT INTO audit VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            rusqlite::params![
+                i64::try_from(row.sequence).unwrap(),
+                entry.at_ms,
+                entry.principal,
+                entry.action,
+                entry.repository.as_ref().map(Repository::as_str),
+                entry.epoch.map(|e| i64::try_from(e.0).unwrap()),
+                row.detail,
+                row.previous,
+                row.hash
+            ],
+        )
+        .unwrap();
+        end = End {
+            sequence: row.sequence,
+            hash: row.hash,
+        };
+    }
+    drop(db);
+    let state = open_in(directory);
+    assert_eq!(state.verify_audit().await.unwrap(), None, "the chain fits");
+    state.replay_audit().await.unwrap().unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn a_history_that_is_forged_with_fitting_hashes_is_still_no_history_of_one_writer() {
+    // Records: 1 fenced, 2 held by prod (1), 3 its root, 4 draining, 5 fenced, 6 held by other (2), 7 its root.
+    let forgeries: [(Forgery, &str); 7] = [
+        (
+            |all| all[1].detail["lock"]["after"]["holder"] = "other".into(),
+            "Audit record 2 of repository 'logs': a lock that is fenced after epoch 0 does not become held by 'other' at epoch 1",
+        ),
+        (
+            |all| {
+                for at in [4, 5] {
+                    all[at].detail["lock"]["before"]["epoch"] = 0.into();
+                    all[at].detail["lock"]["after"]["epoch"] = u64::from(at == 5).into();
+                }
+            },
+            "Audit record 5 of repository 'logs': it moves a lock that is draining from 'prod' at epoch 0, but the record before left it draining from 'prod' at epoch 1",
+        ),
+        (
+            |all| all[4].detail["lock"]["after"]["epoch"] = 0.into(),
+            "Audit record 5 of repository 'logs': the epoch goes back from 1 to 0",
+        ),
+        (
+            |all| drop(all.remove(3)),
+            "Audit record 4 of repository 'logs': it is move 5 of the lock, where move 4 comes next",
+        ),
+        (
+            |all| all[6].epoch = Some(Epoch(1)),
+            "Audit record 7 of repository 'logs': root 6 was committed under epoch 1 after epoch 2 was held",
+        ),
+        (
+            |all| all[2].detail["cluster"] = "other".into(),
+            "Audit record 3 of repository 'logs': root 5 was committed for 'other' under epoch 1, which it did not hold",
+        ),
+        (
+            |all| all.truncate(3),
+            "The lock of repository 'logs': the row says held by 'other' at epoch 2 (move 6), which is not where the records lead",
+        ),
+    ];
+    for (forgery, sentence) in forgeries {
+        let directory = tempfile::tempdir().unwrap();
+        let state = open_in(directory.path());
+        crate::state::conformance::audit::two_writers(&state).await;
+        drop(state);
+        assert_eq!(forged(directory.path(), forgery).await, sentence);
     }
 }
 
