@@ -2,26 +2,29 @@
 
 import http.client
 import os
-import signal
 import threading
 import time
 
+from rig import clients
 from rig.check import expect, main, promise
 from rig.gateway import BASE, BUCKET, KEY, REPOSITORY, SECRET, Gateway, Store
+from rig.life import Life
+from rig.node import OpenSearch
 from rig.postgres import Postgres, RoundRobin
 from rig.process import wait_until
 from rig.s3 import Account, Client, Refused
 
 CLUSTERS = ("prod", "other")
+LARGE = 80_000  # bytes of noise a document; 60 of them in a shard make a segment file above the 5 MB where multipart begins
 
 
 class Site:
     """Nodes with one state database and one store, behind one address."""
 
     def __init__(self, bench, nodes):
-        self.postgres = Postgres(bench).start()
-        store = Store.directory(bench.folder("store"))
-        self.nodes = [Gateway(bench, f"node-{n}", store, clusters=CLUSTERS, database=self.postgres.url) for n in range(nodes)]
+        self.postgres = Postgres(bench, f"postgres-{nodes}").start()
+        store = Store.directory(bench.folder(f"store-{nodes}"))
+        self.nodes = [Gateway(bench, f"node-{n}-of-{nodes}", store, clusters=CLUSTERS, database=self.postgres.url) for n in range(nodes)]
         for node in self.nodes:  # all at once: they race for the tables
             node.launch()
         for node in self.nodes:
@@ -72,6 +75,36 @@ def any_of_two_nodes_serves_any_request(bench):
 @promise
 def any_of_three_nodes_serves_any_request(bench):
     any_node_serves_any_request(bench, 3)
+
+
+@promise
+def the_clients_get_back_every_byte_over_two_nodes(bench):
+    account = Site(bench, 2).account("prod")
+    clients.every_byte_back(bench, account)
+    clients.thousands_listed_and_deleted(account)
+    clients.conditions_and_presigned_addresses(account)
+
+
+@promise
+def the_clients_get_back_every_byte_over_three_nodes(bench):
+    account = Site(bench, 3).account("prod")
+    clients.aws_cli_there_and_back(bench, account)
+    clients.java_sdk_v2(account, "3.8.0")
+
+
+@promise
+def opensearch_lives_over_two_and_three_nodes(bench):
+    sites = {f"over-{nodes}": Site(bench, nodes) for nodes in (2, 3)}
+    node = OpenSearch(bench, "3.8.0").start({name: site.account("prod") for name, site in sites.items()})
+    for seed, (name, site) in enumerate(sites.items()):
+        life = Life(node, name, name, seed)
+        life.register("s3", {"client": name, "bucket": BUCKET, "base_path": BASE, "buffer_size": "5mb"})
+        life.live(LARGE)
+        for one in site.nodes:
+            expect(f"{one.name} is frozen", "frozen" in str(one.ask("status")).lower(), False)
+        code, said = site.nodes[0].command("audit", "verify")
+        expect(f"audit verify: {said}", code, 0)
+    node.stop()
 
 
 @promise
@@ -138,15 +171,14 @@ def a_node_that_was_paused_over_a_hand_over_commits_nothing_late(bench):
         except Refused as refused:
             outcome["status"] = refused.status
 
-    process = paused._process.pid
-    os.kill(process, signal.SIGSTOP)
+    paused.halt()
     try:
         writer = threading.Thread(target=late)
         writer.start()
         code, said = other.command("lock", REPOSITORY, "--writer", "other", "--force")
         expect(f"hand-over beside a paused node ({said})", code, 0)
     finally:
-        os.kill(process, signal.SIGCONT)
+        paused.resume()
     writer.join()
     expect("the paused node's late write", outcome["status"] in (403, 503), True)
     site.put(key("__b1AAAAAAAAAAAAAAAAAAA"), b"2", "other", paused.port)

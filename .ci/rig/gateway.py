@@ -110,6 +110,10 @@ delete_retention = "{self._retention}"
         except (OSError, http.client.HTTPException):  # not yet, or mid-start
             return False
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def halt(self):
         """Stops it where it stands, as a machine without power does; what it asked of the kernel goes on."""
         self._process.halt()

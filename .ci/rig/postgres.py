@@ -18,8 +18,8 @@ def programs():
 
 
 class Postgres:
-    def __init__(self, bench):
-        self._bench, self._home, self.port = bench, bench.folder("postgres"), free_port()
+    def __init__(self, bench, name="postgres"):
+        self._bench, self.name, self._home, self.port = bench, name, bench.folder(name), free_port()
         self._home.chmod(0o777)
         self._data, self.url = self._home / "data", f"postgres://snapgate@127.0.0.1:{self.port}/postgres"
         subprocess.run([*self._as_postgres(), programs() / "initdb", "--auth=trust", "--username=snapgate", "--encoding=UTF8", "--locale=C", "-D", self._data],
@@ -33,10 +33,14 @@ class Postgres:
     def start(self):
         command = [*self._as_postgres(), programs() / "postgres", "-D", self._data, "-p", str(self.port), "-c", "listen_addresses=127.0.0.1",
                    "-c", "unix_socket_directories="]
-        self._process = self._bench.process(Process("postgres", command, self._bench.dir / "postgres.log", cwd="/"))
+        self._process = self._bench.process(Process(self.name, command, self._bench.dir / f"{self.name}.log", cwd="/"))
         wait_until(lambda: subprocess.run([programs() / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False).returncode == 0,
                    60, "PostgreSQL answers", self._process)
         return self
+
+    @property
+    def pid(self):
+        return self._process.pid
 
     def kill(self):
         self._process.kill()

@@ -38,7 +38,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let stores = open_stores(&plan).await?;
     let door = Arc::new(open_door(&plan, &state, &stores).await?);
     door.recover().await?;
-    let watchers = watch_for_other_gateways(&door, &stores);
+    let watchers = watch_for_other_gateways(&plan, &door, &stores);
 
     let stop = CancellationToken::new();
     let mut reapers = spawn_reapers(&door);
@@ -220,13 +220,16 @@ async fn open_door(
 
 /// Watches every store for later starts of other gateways; a promotion may bring a repository to any of them.
 fn watch_for_other_gateways(
+    plan: &Plan,
     door: &Arc<Door>,
     stores: &HashMap<StoreName, Arc<dyn Store>>,
 ) -> Vec<tokio::task::JoinHandle<()>> {
-    stores
-        .keys()
-        .map(|store| tokio::spawn(incarnation::watch(Arc::clone(door), store.clone())))
-        .collect()
+    let watched = |store: &StoreName| {
+        let every = plan.stores.get(store).map(|store| store.look_every);
+        let every = every.unwrap_or(incarnation::INTERVAL);
+        tokio::spawn(incarnation::watch(Arc::clone(door), store.clone(), every))
+    };
+    stores.keys().map(watched).collect()
 }
 
 /// A store that did not answer at start; mirrors wait for it.

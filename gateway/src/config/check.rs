@@ -9,7 +9,7 @@ use policies::identity::{Bucket, Cluster, Repository, StoreName};
 use policies::key::{Configured, Layout};
 use policies::lock::Mode;
 
-use super::pace::pace;
+use super::pace::{self, pace};
 use super::settings::{self, LockMode, Settings};
 use super::state::StatePlan;
 use super::{Error, Secret, Source, secret, units};
@@ -59,6 +59,8 @@ pub struct AdminPlan {
 pub struct StorePlan {
     pub url: StoreUrl,
     pub single_gateway: bool,
+    /// How often it is looked whether another state database works on it.
+    pub look_every: Duration,
     /// None = it is not compared with the catalog.
     pub sweep: Option<Pace>,
 }
@@ -268,6 +270,7 @@ fn stores(
         let at = format!("stores.{name}");
         plain_name(file, &at, &name)?;
         let single_gateway = store.single_gateway;
+        let look_every = pace::look_every(file, &at, store.other_gateways_every.as_deref())?;
         let sweep = pace(file, &at, store.sweep_every.as_deref(), store.sweep_rate)?;
         let url = store_url(file, folder, &at, store)?;
         planned.insert(
@@ -275,6 +278,7 @@ fn stores(
             StorePlan {
                 url,
                 single_gateway,
+                look_every,
                 sweep,
             },
         );

@@ -18,6 +18,7 @@ use super::state::StatePlan;
 use super::{Error, Secret, Source, secret};
 use crate::frontend::limits::Limits;
 use crate::mirror::plan::{DEFAULT_JOURNAL_LIMIT, MirrorsPlan, TargetPlan};
+use crate::repository::incarnation;
 use crate::repository::plan::{Readers, RepositoryPlan};
 use crate::repository::sweep::Pace;
 
@@ -174,6 +175,7 @@ fn directory(data: &Path, name: &str) -> StorePlan {
     StorePlan {
         url: StoreUrl::Directory(data.join("stores").join(name)),
         single_gateway: false,
+        look_every: incarnation::INTERVAL,
         sweep: Some(Pace::default()),
     }
 }

@@ -113,6 +113,8 @@ pub struct Store {
     /// For a store without create-only writes: no other gateway works on it.
     #[serde(default)]
     pub single_gateway: bool,
+    /// How often it is looked whether another state database works on the store.
+    pub other_gateways_every: Option<String>,
     /// How often the store is compared with the catalog, or `off`.
     pub sweep_every: Option<String>,
     /// Objects per second of that comparison.

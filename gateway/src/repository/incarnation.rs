@@ -29,7 +29,7 @@ use crate::stores::{self, Store, own};
 #[cfg(test)]
 mod tests;
 
-/// How often a gateway looks for another one.
+/// How often a gateway looks for another one, unless its store's settings say otherwise.
 pub const INTERVAL: Duration = Duration::from_secs(5);
 /// Tries to be the next one; each failure means that another gateway starts right now.
 const TRIES: usize = 16;
@@ -277,9 +277,9 @@ impl Door {
 }
 
 /// Looks around until the process ends.
-pub async fn watch(door: Arc<Door>, store: StoreName) {
+pub async fn watch(door: Arc<Door>, store: StoreName, every: Duration) {
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(every).await;
         door.look_around(&store).await;
     }
 }

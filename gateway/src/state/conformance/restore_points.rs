@@ -453,7 +453,7 @@ pub async fn a_root_without_a_pinned_snapshot_is_not_committed(state: &dyn State
         .into_iter()
         .map(|r| r.entry.action)
         .collect();
-    assert_eq!(actions, ["pin", "lock"]);
+    assert_eq!(actions, ["commit", "pin", "commit", "lock"]);
     assert!(unpinned().await.unwrap());
     assert!(!unpinned().await.unwrap());
     world.root(state, 2, &[]).await.unwrap();

@@ -131,14 +131,16 @@ pub(super) async fn verify(db: &ClientWrapper) -> Result<Option<u64>> {
     }
 }
 
+/// The next records, oldest first.
 async fn after(db: &ClientWrapper, sequence: u64) -> Result<Vec<Row>> {
-    query(
+    let rows = query(
         db,
         "SELECT sequence, at_ms, principal, action, repository, epoch, detail, previous, hash FROM audit
          WHERE sequence > $1 ORDER BY sequence LIMIT $2",
         &[&int(sequence), &PAGE],
     )
-    .await
+    .await?;
+    Ok(rows)
 }
 
 /// The history of all writers.

@@ -179,6 +179,8 @@ async fn a_crash_at_any_step_is_carried_through_or_taken_back() {
         assert_eq!(again.contents().await, mirrored, "after {polls} polls");
         assert_eq!(again.state.promotion(again.open().id).await.unwrap(), None);
         assert_eq!(again.state.verify_audit().await.unwrap(), None);
+        let replayed = again.state.replay_audit().await.unwrap();
+        assert!(replayed.is_ok(), "after {polls} polls: {replayed:?}");
         if done.is_some() {
             break;
         }

@@ -194,7 +194,11 @@ pub fn url_at(port: u16, database: &str) -> String {
 }
 
 pub fn settings(url: &str) -> Settings {
-    Settings::new(url, None, None).unwrap()
+    settings_with(url, None)
+}
+
+pub fn settings_with(url: &str, authority: Option<&Path>) -> Settings {
+    Settings::new(url, None, authority).unwrap()
 }
 
 /// Not root, since PostgreSQL refuses root.
