@@ -81,7 +81,7 @@ fn replay(records: Vec<Record>) -> Result<Totals, (u64, Wrong)> {
     for (record, sequence) in records.into_iter().zip(1..) {
         history
             .follow(sequence, &prod(), record)
-            .map_err(|v| (v.sequence.unwrap(), v.wrong))?;
+            .map_err(|v| (v.sequence.unwrap(), *v.wrong))?;
     }
     Ok(history.end().unwrap())
 }

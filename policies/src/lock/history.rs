@@ -107,7 +107,7 @@ pub struct Violation {
     pub repository: Repository,
     /// Of the audit log. None = it is the lock row that does not fit.
     pub sequence: Option<u64>,
-    pub wrong: Wrong,
+    pub wrong: Box<Wrong>,
 }
 
 /// What was replayed.
@@ -200,7 +200,7 @@ impl History {
         followed.map_err(|wrong| Violation {
             repository: repository.clone(),
             sequence: Some(sequence),
-            wrong,
+            wrong: Box::new(wrong),
         })
     }
 
@@ -221,7 +221,7 @@ impl History {
                 return Err(Violation {
                     repository,
                     sequence: None,
-                    wrong: Wrong::RowDiffers { version, row },
+                    wrong: Box::new(Wrong::RowDiffers { version, row }),
                 });
             }
         }
