@@ -9,7 +9,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use policies::identity::{Bucket, Repository, StoreName};
@@ -72,8 +71,6 @@ pub struct OpenRepository {
     pub promoted_from: Option<StoreName>,
     pub gate: Gate,
     pub guarding: Guarding,
-    /// Bytes of metadata that arrive in parts, until they are complete: upload id -> parts.
-    pub(super) captured: DashMap<String, BTreeMap<u16, Bytes>>,
     /// Writes that change bytes under a name go one at a time per key.
     pub(super) keys: DashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>,
     /// This start's number in the store; none while that is in doubt.
@@ -337,7 +334,6 @@ impl OpenRepository {
             promoted_from: row.promoted_from.clone(),
             gate: Gate::new(row.lock.clone()),
             guarding,
-            captured: DashMap::new(),
             keys: DashMap::new(),
             incarnation: Mutex::new(None),
             reached: AtomicU64::new(0),

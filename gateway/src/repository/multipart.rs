@@ -113,18 +113,16 @@ impl Door {
             hash: Some(taken.hash),
             modified_ms: now_ms,
         };
+        if let Some(bytes) = taken.captured {
+            self.state
+                .keep_part(&permit, upload, number, bytes)
+                .await
+                .map_err(|e| found.open.write_failed(caller, e))?;
+        }
         self.state
             .put_part(&permit, upload, row)
             .await
             .map_err(|e| found.open.write_failed(caller, e))?;
-        if let Some(bytes) = taken.captured {
-            found
-                .open
-                .captured
-                .entry(upload.to_owned())
-                .or_default()
-                .insert(number, bytes);
-        }
         Ok(Written {
             etag,
             checksums: taken.checksums,
@@ -179,7 +177,7 @@ impl Door {
             completes: Some(upload.to_owned()),
             root: None,
             operation: "CompleteMultipartUpload",
-            captured: captured(&found, upload, &chosen),
+            captured: self.captured(&found, upload, &chosen).await?,
             judged: None,
             footer: None,
         };
@@ -187,7 +185,6 @@ impl Door {
         let (etag, modified_ms) = self
             .settle_under_intent(caller, &found, &permit, to, prepared, condition)
             .await?;
-        found.open.captured.remove(upload);
         self.witnessed(&found, &to.key).await?;
         Ok(Written {
             etag,
@@ -234,7 +231,6 @@ impl Door {
         {
             return Err(Error::NoSuchUpload);
         }
-        found.open.captured.remove(upload);
         found
             .open
             .store
@@ -260,6 +256,26 @@ impl Door {
             .await
             .map_err(|e| state_failed("list the parts", &e))?;
         Ok((known, rows))
+    }
+
+    /// The bytes of metadata that came in parts, if all of them are kept.
+    async fn captured(
+        &self,
+        found: &Found,
+        upload: &str,
+        chosen: &[&PartRow],
+    ) -> Result<Option<Bytes>, Error> {
+        let most = wanted_bytes(&found.class);
+        let size: u64 = chosen.iter().map(|row| row.stored.size).sum();
+        if size > most as u64 {
+            return Ok(None);
+        }
+        let kept = self
+            .state
+            .kept_parts(upload)
+            .await
+            .map_err(|e| state_failed("read the parts of its metadata", &e))?;
+        Ok(joined(&kept, chosen))
     }
 
     async fn known_upload(
@@ -296,18 +312,17 @@ impl Door {
     }
 }
 
-/// The bytes of metadata that came in parts, if all of them are at hand.
-fn captured(found: &Found, upload: &str, chosen: &[&PartRow]) -> Option<Bytes> {
-    let parts = found.open.captured.get(upload)?;
+/// None = a part is missing, or is another one than its row says.
+fn joined(kept: &[(u16, Bytes)], chosen: &[&PartRow]) -> Option<Bytes> {
     let mut bytes = Vec::new();
     for row in chosen {
-        bytes.extend_from_slice(
-            parts
-                .get(&row.stored.number)
-                .filter(|b| b.len() as u64 == row.stored.size)?,
-        );
+        let (_, part) = kept.iter().find(|(n, _)| *n == row.stored.number)?;
+        if row.hash != Some(*blake3::hash(part).as_bytes()) {
+            return None;
+        }
+        bytes.extend_from_slice(part);
     }
-    (bytes.len() <= wanted_bytes(&found.class)).then(|| bytes.into())
+    Some(bytes.into())
 }
 
 /// The rows that the client's list names: ascending, known, with the right ETags and sizes.

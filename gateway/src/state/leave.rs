@@ -117,3 +117,54 @@ pub fn renamed(known: &super::RepositoryIdentity, wanted: &super::RepositoryIden
 pub fn unknown() -> Error {
     Error::Failed("the repository is not in the state database".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use policies::key::Writing;
+    use policies::lock::{Mode, Request, Verdict, admit};
+
+    use super::*;
+
+    /// Run alone: `cargo test --release state::leave -- --ignored --nocapture`. What a PUT asks of the lock: its row as
+    /// this process knows it, twice (before the body is read, and for the permit), and once more in the transaction.
+    #[test]
+    #[ignore = "a measurement, not a check"]
+    fn what_the_lock_costs_a_put() {
+        const TIMES: u32 = 1_000_000;
+        let (repository, caller) = (Repository::new("prod"), Cluster::new("prod-eu"));
+        let row = LockRow {
+            version: 3,
+            lock: Lock::Held {
+                epoch: Epoch(7),
+                holder: caller.clone(),
+            },
+            since_ms: 0,
+            reason: Some("nightly".into()),
+        };
+        let ask = |row: &LockRow| {
+            let request = Request {
+                repository: &repository,
+                caller: &caller,
+                may_write: true,
+                writing: Writing::Commit,
+                mode: Mode::Auto,
+            };
+            match admit(&row.clone().lock, request) {
+                Verdict::Admit(permit) => permit,
+                refused @ (Verdict::Take | Verdict::Wait | Verdict::Refuse(_)) => {
+                    panic!("{refused:?}")
+                }
+            }
+        };
+        let begun = std::time::Instant::now();
+        for _ in 0..TIMES {
+            drop(ask(black_box(&row)));
+            let permit = ask(black_box(&row));
+            let leave = Leave::from(&permit);
+            black_box(leave.check(&repository, black_box(&row)).unwrap());
+        }
+        println!("{:?} for each PUT", begun.elapsed() / TIMES);
+    }
+}

@@ -26,6 +26,7 @@ mod lineage;
 pub mod mirrors;
 mod nodes;
 mod paging;
+pub mod part_contents;
 pub mod positions;
 pub mod postgres;
 mod restore_points;
@@ -60,6 +61,7 @@ pub trait State:
     + Lineage
     + mirrors::Mirrors
     + Nodes
+    + part_contents::PartContents
     + positions::Positions
     + RestorePoints
     + Takeover

@@ -10,10 +10,14 @@
 //! is possible, which would believe the same mistakes twice, but keeps its own, smaller table.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::{Freeze, Lock, Next};
 use crate::identity::{Cluster, Epoch, Repository};
+
+mod sentences;
+mod table;
+
+use table::{becomes_fenced, becomes_frozen, becomes_vacant, possible, unforgotten};
 
 /// What one record says of a repository.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -409,193 +413,5 @@ impl Track {
             cluster: cluster.clone(),
             epoch,
         })
-    }
-}
-
-fn possible(is: bool, before: &Lock, after: &Lock) -> Result<(), Wrong> {
-    if is {
-        return Ok(());
-    }
-    Err(Wrong::Impossible {
-        before: before.clone(),
-        after: after.clone(),
-    })
-}
-
-/// From these a repository becomes writable only when its catalog was read anew, or moved to another store.
-fn unforgotten(before: &Lock) -> Result<(), Wrong> {
-    let Lock::Frozen { reason, .. } = before else {
-        return Ok(());
-    };
-    match reason {
-        Freeze::Operator(_)
-        | Freeze::Unadopted
-        | Freeze::UnadoptedMirror(_)
-        | Freeze::StoreUnreachable
-        | Freeze::Recovering => Ok(()),
-        Freeze::AnchorAhead { .. }
-        | Freeze::AnchorBehind { .. }
-        | Freeze::AnchorBroken(_)
-        | Freeze::OtherGateway
-        | Freeze::DatabaseMoved
-        | Freeze::RootAppeared(_)
-        | Freeze::Promoting(_)
-        | Freeze::Promoted { .. } => Err(Wrong::DoubtForgotten {
-            reason: reason.clone(),
-        }),
-    }
-}
-
-/// Drained and released, a release whose anchor is there, or thawed.
-fn becomes_vacant(before: &Lock, after: &Lock) -> bool {
-    let (from, to) = (before.epoch(), after.epoch());
-    match before {
-        Lock::Draining {
-            next: Next::Release,
-            ..
-        }
-        | Lock::Frozen { .. } => from == to,
-        Lock::Fenced {
-            next: Next::Release,
-            ..
-        } => from.next() == to,
-        Lock::Vacant { .. } | Lock::Held { .. } | Lock::Draining { .. } | Lock::Fenced { .. } => {
-            false
-        }
-    }
-}
-
-/// A vacant lock is taken, a drained one goes on to who it was drained for, a frozen one is recovered.
-fn becomes_fenced(before: &Lock, next: &Next, after: &Lock) -> bool {
-    let same = before.epoch() == after.epoch();
-    match before {
-        Lock::Vacant { .. } => same && matches!(next, Next::Hold(_)),
-        Lock::Draining { next: towards, .. } => {
-            same && towards == next && matches!(next, Next::Hold(_) | Next::Recover)
-        }
-        // The store may know epochs that this database does not.
-        Lock::Frozen { .. } => matches!(next, Next::Recover),
-        Lock::Held { .. } | Lock::Fenced { .. } => false,
-    }
-}
-
-/// From anywhere by a doubt; with the fence's own epoch once its anchor is there.
-fn becomes_frozen(before: &Lock, reason: &Freeze, after: &Lock) -> bool {
-    let (from, to) = (before.epoch(), after.epoch());
-    match (before, reason) {
-        (
-            Lock::Fenced {
-                next: Next::Recover,
-                ..
-            },
-            Freeze::Recovering,
-        )
-        | (
-            Lock::Fenced {
-                next: Next::Freeze(_),
-                ..
-            },
-            Freeze::Operator(_),
-        ) => from.next() == to,
-        (_, Freeze::Recovering) => false,
-        (
-            _,
-            Freeze::Operator(_)
-            | Freeze::Unadopted
-            | Freeze::UnadoptedMirror(_)
-            | Freeze::StoreUnreachable
-            | Freeze::AnchorAhead { .. }
-            | Freeze::AnchorBehind { .. }
-            | Freeze::AnchorBroken(_)
-            | Freeze::OtherGateway
-            | Freeze::DatabaseMoved
-            | Freeze::RootAppeared(_)
-            | Freeze::Promoting(_)
-            | Freeze::Promoted { .. },
-        ) => from == to,
-    }
-}
-
-/// A lock in the middle of a sentence.
-struct Shown<'a>(&'a Lock);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Lock::Vacant { epoch } => write!(f, "vacant after epoch {epoch}"),
-            Lock::Held { epoch, holder } => write!(f, "held by '{holder}' at epoch {epoch}"),
-            Lock::Draining { epoch, holder, .. } => {
-                write!(f, "draining from '{holder}' at epoch {epoch}")
-            }
-            Lock::Fenced { epoch, .. } => write!(f, "fenced after epoch {epoch}"),
-            Lock::Frozen { epoch, reason } => write!(f, "frozen after epoch {epoch} ({reason})"),
-        }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.sequence {
-            Some(sequence) => write!(
-                f,
-                "Audit record {sequence} of repository '{}': ",
-                self.repository
-            )?,
-            None => write!(f, "The lock of repository '{}': ", self.repository)?,
-        }
-        self.wrong.fmt(f)
-    }
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoBeginning { before, .. } => {
-                write!(f, "the history begins with a lock that is {}; what came before is missing", Shown(before))
-            }
-            Self::Torn { left, before } => write!(
-                f,
-                "it moves a lock that is {}, but the record before left it {}",
-                Shown(before),
-                Shown(left)
-            ),
-            Self::Skipped { expected, version } => {
-                write!(f, "it is move {version} of the lock, where move {expected} comes next")
-            }
-            Self::Untold => f.write_str("it does not say from where to where the lock moved, as every record after the first such one does"),
-            Self::EpochWentBack { from, to } => {
-                write!(f, "the epoch goes back from {from} to {to}")
-            }
-            Self::MintedTwice { epoch, holder } => {
-                write!(f, "epoch {epoch} is given out again; '{holder}' held it before")
-            }
-            Self::TwoHolders { from, to } => {
-                write!(f, "the lock is given to '{to}' while '{from}' holds it")
-            }
-            Self::Impossible { before, after } => {
-                write!(f, "a lock that is {} does not become {}", Shown(before), Shown(after))
-            }
-            Self::DoubtForgotten { reason } => {
-                write!(f, "the repository became writable without a recovery, although it was frozen: {reason}")
-            }
-            Self::NotTheHolder { generation, cluster, epoch } => write!(
-                f,
-                "root {generation} was committed for '{cluster}' under epoch {epoch}, which it did not hold"
-            ),
-            Self::AfterNewer { generation, epoch, newest } => write!(
-                f,
-                "root {generation} was committed under epoch {epoch} after epoch {newest} was held"
-            ),
-            Self::NobodyWrote { generation, lock } => write!(
-                f,
-                "root {generation} was committed while the lock was {}, with no write open",
-                Shown(lock)
-            ),
-            Self::RowDiffers { version, row } => write!(
-                f,
-                "the row says {} (move {version}), which is not where the records lead",
-                Shown(row)
-            ),
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! Clients' multipart uploads.
 
+use bytes::Bytes;
+
 use super::*;
 
 pub fn new(world: &World, id: &str, name: &str) -> NewUpload {
@@ -172,4 +174,23 @@ pub async fn the_stores_own_ids_are_those_of_uploads_and_intents(state: &dyn Sta
     let mut ids = state.store_uploads(world.row.id).await.unwrap();
     ids.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(ids, ["hidden", "store-u1"].map(|id| UploadId(id.into())));
+}
+
+pub async fn the_bytes_of_metadata_in_parts_are_kept_until_their_upload_ends(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    create(state, &world, "u1", "a").await;
+    let permit = world.permit();
+    let keep = |number, text: &'static str| {
+        state.keep_part(&permit, "u1", number, Bytes::from_static(text.as_bytes()))
+    };
+    keep(2, "second").await.unwrap();
+    keep(1, "first").await.unwrap();
+    keep(2, "second again").await.unwrap();
+    let kept = state.kept_parts("u1").await.unwrap();
+    let told: Vec<_> = kept.iter().map(|(number, b)| (*number, &b[..])).collect();
+    assert_eq!(told, [(1, &b"first"[..]), (2, b"second again")]);
+    state.drop_upload(&permit, "u1").await.unwrap();
+    assert_eq!(state.kept_parts("u1").await.unwrap(), []);
+    let late = keep(3, "late").await;
+    assert!(matches!(late, Err(WriteError::UploadGone)), "{late:?}");
 }

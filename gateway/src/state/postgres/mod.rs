@@ -26,6 +26,7 @@ mod lock;
 mod mirrors;
 mod nodes;
 mod open;
+mod part_contents;
 mod positions;
 mod restore_points;
 mod rows;

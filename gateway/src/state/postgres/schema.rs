@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     super::takeover::TABLES,
     super::lineage::TABLES,
     REMOVALS,
+    super::part_contents::TABLE,
 ];
 
 /// The version that this program writes.

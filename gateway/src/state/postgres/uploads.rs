@@ -142,7 +142,10 @@ pub(super) async fn store_uploads(
         .collect()
 }
 
-async fn repository(db: &ClientWrapper, id: &str) -> Result<Option<RepositoryId>, Fault> {
+pub(super) async fn repository(
+    db: &ClientWrapper,
+    id: &str,
+) -> Result<Option<RepositoryId>, Fault> {
     let row = first(db, "SELECT repository FROM uploads WHERE id = $1", &[&id]).await?;
     Ok(row
         .map(|row| column(&row, 0).map(RepositoryId))

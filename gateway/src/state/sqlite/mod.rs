@@ -28,6 +28,7 @@ mod memory;
 mod mirrors;
 mod nodes;
 mod open;
+mod part_contents;
 mod positions;
 mod restore_points;
 mod rows;

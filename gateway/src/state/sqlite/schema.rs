@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     LINEAGE,
     REMOVALS,
     INCARNATIONS,
+    super::part_contents::TABLE,
 ];
 
 /// The version that this program writes.

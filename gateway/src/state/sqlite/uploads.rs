@@ -128,7 +128,7 @@ pub(super) fn store_uploads(db: &Connection, repository: RepositoryId) -> Result
     Ok(ids)
 }
 
-fn repository(db: &Connection, id: &str) -> rusqlite::Result<Option<RepositoryId>> {
+pub(super) fn repository(db: &Connection, id: &str) -> rusqlite::Result<Option<RepositoryId>> {
     db.prepare_cached("SELECT repository FROM uploads WHERE id = ?1")?
         .query_row([id], |row| row.get(0).map(RepositoryId))
         .optional()
