@@ -19,12 +19,14 @@ use policies::identity::{Epoch, Repository};
 use policies::key::{ObjectKey, RESERVED};
 
 mod follow;
+mod horizon;
 mod load;
 mod piece;
 #[cfg(test)]
 mod tests;
 
 pub use follow::Follower;
+pub use horizon::Horizon;
 pub use load::{Position, find};
 pub use piece::{Row, Stored};
 

@@ -163,9 +163,9 @@ fn show(repository: &str, result: &Value) {
 
 fn missing(missing: &Value) {
     if missing["known"].as_bool() != Some(true) {
-        println!(
-            "missing: unknown; the old primary cannot be asked. What it acknowledged after this restore point is found when it returns, and kept aside"
-        );
+        for line in unknown(&missing["at_least"]) {
+            println!("{line}");
+        }
         return;
     }
     println!(
@@ -180,6 +180,38 @@ fn missing(missing: &Value) {
     {
         println!("  snapshot {}", text(name));
     }
+}
+
+/// The old primary cannot be asked: what is missing at least, by the last that the mirror heard of it.
+fn unknown(at_least: &Value) -> Vec<String> {
+    const AFTER: &str = "is found when it returns, and kept aside";
+    if at_least.is_null() {
+        return vec![format!(
+            "missing: unknown; the old primary cannot be asked, and the mirror did not note how far it was. What it acknowledged after this restore point {AFTER}"
+        )];
+    }
+    let last = format!(
+        "root index-{} of {}",
+        text(&at_least["generation"]),
+        text(&at_least["committed_at"])
+    );
+    if at_least["restore_points"].as_u64() == Some(0) {
+        return vec![format!(
+            "missing: nothing up to {last}, the last that the mirror heard of; the old primary cannot be asked. What it acknowledged after that {AFTER}"
+        )];
+    }
+    let mut lines = vec![format!(
+        "missing: at least {} restore points, up to {last}, the last that the mirror heard of; the old primary cannot be asked. What it acknowledged after that {AFTER}",
+        text(&at_least["restore_points"])
+    )];
+    let names = at_least["snapshots"].as_array();
+    lines.extend(
+        names
+            .into_iter()
+            .flatten()
+            .map(|name| format!("  snapshot {}", text(name))),
+    );
+    lines
 }
 
 async fn failback(
@@ -253,4 +285,42 @@ async fn drill(
     Err(Failure::Refused(format!(
         "store '{store}' would not restore repository '{repository}' whole"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_listed_or_said_plainly_to_be_unknown() {
+        let silent = unknown(&Value::Null);
+        assert!(silent[0].starts_with("missing: unknown;"), "{silent:?}");
+        let told = |restore_points: u64, snapshots: &[&str]| {
+            unknown(&json!({
+                "generation": 12,
+                "committed_at": "2026-11-25T10:00:00Z",
+                "restore_points": restore_points,
+                "snapshots": snapshots,
+            }))
+        };
+        let none = told(0, &[]);
+        assert!(
+            none[0].starts_with("missing: nothing up to root index-12 of 2026-11-25T10:00:00Z"),
+            "{none:?}"
+        );
+        let some = told(2, &["s8", "s9"]);
+        assert!(
+            some[0].starts_with("missing: at least 2 restore points, up to root index-12"),
+            "{some:?}"
+        );
+        assert_eq!(some[1..], ["  snapshot s8", "  snapshot s9"]);
+        for lines in [silent, none, some] {
+            assert!(
+                lines[0].contains("when it returns, and kept aside"),
+                "{lines:?}"
+            );
+        }
+    }
 }

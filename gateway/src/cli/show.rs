@@ -131,3 +131,28 @@ pub(super) fn text(value: &Value) -> String {
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_mirror_that_is_behind_says_by_how_much_in_the_table() {
+        let told = mirrors(&json!([
+            { "store": "us", "state": "in_sync", "mode": "barrier", "lag": { "operations": 0 } },
+            { "store": "ap", "state": "lagging", "mode": "async", "lag": { "operations": 12 } },
+            { "store": "sa", "state": "stalled", "mode": "async", "lag": { "operations": 1 } },
+        ]));
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "us in_sync (barrier)",
+                "ap lagging (async), 12 operations behind",
+                "sa stalled (async), 1 operations behind",
+            ]
+        );
+    }
+}

@@ -77,6 +77,9 @@ async fn one_run(link: &Arc<Link>, control: &Arc<Control>) -> Result<(), Trouble
         change(link, vec![MirrorChange::Epoch(epoch)]).await?;
         tracing::info!(repository = %link.source.name, store = %link.target_name, %epoch, "mirroring");
     }
+    if let Err(e) = link.sweep_uploads(epoch).await {
+        tracing::debug!(repository = %link.source.name, store = %link.target_name, cause = %e, "what was left hidden on a mirror stays for now");
+    }
     let mut applier = Applier {
         link: Arc::clone(link),
         control: Arc::clone(control),

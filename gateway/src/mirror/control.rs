@@ -2,7 +2,7 @@
 //!
 //! Orders are durable rows; the applier is only told that there is something new to read (`round`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::pace::Pace;
 use super::plan::{MirrorsPlan, TargetPlan};
 use super::throttle::Throttle;
 use super::work::Counts;
-use super::{Link, Source, Trouble, applier, scrub};
+use super::{Link, Source, Trouble, applier, horizon, scrub, sweep};
 use crate::state::mirrors::{MirrorChange, MirrorRow, NewMirror, Resync};
 use crate::stores::Store;
 use crate::telemetry::clock;
@@ -135,7 +135,8 @@ pub struct Mirror {
     pub link: Arc<Link>,
     pub control: Arc<Control>,
     task: Mutex<Option<JoinHandle<()>>>,
-    scrub: Mutex<Option<JoinHandle<()>>>,
+    /// What else is at work for it: the scrub, and what tells the target how far the source is.
+    beside: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Mirror {
@@ -176,7 +177,7 @@ impl Mirror {
             link,
             control,
             task: Mutex::new(Some(task)),
-            scrub: Mutex::new(None),
+            beside: Mutex::default(),
         });
         Ok(mirror)
     }
@@ -185,8 +186,10 @@ impl Mirror {
     pub async fn stop(&self) {
         self.control.stop.store(true, Ordering::Release);
         self.control.tell();
-        if let Some(scrub) = self.scrub.lock().take() {
-            scrub.abort();
+        let beside = std::mem::take(&mut *self.beside.lock());
+        for task in beside {
+            task.abort();
+            drop(task.await);
         }
         let task = self.task.lock().take();
         if let Some(task) = task
@@ -245,6 +248,8 @@ type Key = (Repository, StoreName);
 #[derive(Debug, Default)]
 pub struct Mirrors {
     running: RwLock<HashMap<Key, Arc<Mirror>>>,
+    /// Targets onto which something of this process may be writing.
+    begun: Mutex<HashSet<StoreName>>,
 }
 
 impl Mirrors {
@@ -259,10 +264,15 @@ impl Mirrors {
         source.state.keep_mirrors(source.id, &names).await?;
         for wanted in &plan.targets {
             let store = target(&wanted.store);
+            if self.begun.lock().insert(wanted.store.clone()) {
+                sweep::nameless(source, &*store).await;
+            }
             let started =
                 Mirror::start(source.clone(), store, wanted.clone(), plan.journal_limit).await?;
-            let scrub = tokio::spawn(scrub::run(Arc::clone(&started)));
-            *started.scrub.lock() = Some(scrub);
+            *started.beside.lock() = vec![
+                tokio::spawn(scrub::run(Arc::clone(&started))),
+                tokio::spawn(horizon::run(Arc::clone(&started.link))),
+            ];
             self.add(started);
         }
         Ok(())

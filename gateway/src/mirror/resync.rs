@@ -67,9 +67,11 @@ impl Applier {
         if after.is_none() {
             tracing::info!(repository = %source.name, store = %self.link.target_name, reason = %resync.reason, "reconciling the mirror");
             resync.total = source.state.usage(source.id).await?.objects;
-            if !resync.aside {
+            if !resync.aside && !resync.ours {
                 self.same_repository().await?;
             }
+            // What the journal's applier began may be older content of a name: it ends before anything is compared.
+            self.settle_transfers().await?;
         }
         let (objects, more) = self.catalog("", after.as_deref()).await?;
         let Some(last) = objects.last().map(|object| object.key.clone()) else {
@@ -155,10 +157,7 @@ impl Applier {
                 let (key, why) = (put.key, Stuck::OtherRoot);
                 return Err(Trouble::Stuck { key, why });
             }
-            let older = roots
-                .iter()
-                .map(|(generation, object)| put_of(object, Class::Root(*generation)));
-            self.copy_all(older.collect()).await?;
+            self.older_roots(&roots).await?;
             let pointer = self.link.source.key("index.latest");
             let bucket = self.link.source.bucket_id;
             let shown = self
@@ -172,8 +171,38 @@ impl Applier {
                 self.point(&pointer, generation).await?;
             }
         }
+        resync.ours = true;
         resync.phase = Phase::Remove { upto, after: None };
         Ok(MirrorChange::Resync(resync))
+    }
+
+    /// Roots that the source keeps beside its newest one. Fenced as that one is: a late one would come back after it was
+    /// removed.
+    async fn older_roots(&mut self, roots: &BTreeMap<u64, Object>) -> Result<(), Trouble> {
+        for (generation, object) in roots.iter().rev() {
+            let put = put_of(object, Class::Root(*generation));
+            match self.root(&put, *generation).await {
+                Ok(()) if self.facts.keys.get(&put.key) == Some(&Known::Other) => {
+                    self.replace_one(&put).await?;
+                }
+                Ok(()) | Err(Trouble::Superseded | Trouble::Gone) => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until no transfer is under way, whatever comes of them.
+    async fn settle_transfers(&mut self) -> Result<(), Trouble> {
+        loop {
+            let ended = tokio::select! {
+                ended = self.work.finished() => ended,
+                () = self.control.told(self.round) => return Err(Trouble::Interrupted),
+            };
+            if ended.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Roots on the target that the source does not have: kept aside if that was ordered, else they stop it.
@@ -213,11 +242,26 @@ impl Applier {
             let permit = self.link.permit(self.epoch);
             let moved = self.link.target.set_aside(&permit, &key, &aside).await;
             moved.map_err(Trouble::target)?;
+            self.point_below(generation).await?;
             tracing::warn!(repository = %self.link.source.name, store = %self.link.target_name, root = %key, kept = %aside, "a root that the source does not know was kept aside");
             self.remove(vec![key]).await?;
         }
         self.facts.root = self.link.look().await?.root;
         Ok(())
+    }
+
+    /// Before a root goes the pointer names the next older one, or goes itself.
+    async fn point_below(&mut self, gone: u64) -> Result<(), Trouble> {
+        if self.facts.pointer != Pointer::Names(gone) {
+            return Ok(());
+        }
+        let pointer = self.link.source.key("index.latest");
+        let there = self.link.roots().await?;
+        let older = there.iter().rfind(|(generation, _)| *generation < gone);
+        match older.map(|(generation, _)| *generation) {
+            Some(generation) => self.point(&pointer, generation).await,
+            None => self.remove(vec![pointer]).await,
+        }
     }
 
     async fn remove_page(
@@ -318,7 +362,8 @@ impl Applier {
         Ok(())
     }
 
-    /// A target that nobody mirrored onto before may hold another repository: that is never overwritten.
+    /// A target that was not reconciled before may hold another repository: that is never overwritten. Of one that was
+    /// nothing is asked, for a mirror that is far behind may share no snapshot with its source any more.
     async fn same_repository(&self) -> Result<(), Trouble> {
         let Some((generation, key)) = self.link.roots().await?.pop() else {
             return Ok(());

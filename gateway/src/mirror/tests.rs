@@ -12,18 +12,35 @@ use policies::key::ObjectKey;
 use super::plan::{DEFAULT_JOURNAL_LIMIT, TargetPlan};
 use super::status::State;
 use super::{Mirror, Source};
-use crate::repository::miniature::{BASE, World};
-use memory::Memory;
+use crate::repository::miniature::World;
+use crate::stores::Store;
+use memory::{Look, Memory};
 use restores::{Objects, broken, newest};
 
+mod barrier;
 mod campaign;
 mod follows;
 mod memory;
+mod reconciles;
 mod restores;
+mod two_sites;
+mod watched;
+
+/// What a test does with a target besides mirroring onto it.
+trait Target: Store + Clone {
+    /// A share of the operations fails: half of them after they took effect.
+    fn fail(&self, share: f64);
+    /// Everything fails, until it is called off.
+    fn cut(&self, cut: bool);
+    fn look(&self, look: Look);
+    fn objects(&self) -> Objects;
+}
 
 /// What was found at the target's instants.
 #[derive(Debug, Default)]
 struct Seen {
+    /// The repository's base path.
+    base: String,
     instants: u64,
     newest: Option<u64>,
     /// Every content that was ever written under a name.
@@ -34,11 +51,11 @@ struct Seen {
 impl Seen {
     fn look(&mut self, objects: &Objects) {
         self.instants += 1;
-        if let Some(broken) = broken(objects) {
+        if let Some(broken) = broken(objects, &self.base) {
             self.wrong
                 .push(format!("instant {}: {broken}", self.instants));
         }
-        let newest = newest(objects);
+        let newest = newest(objects, &self.base);
         if newest < self.newest {
             self.wrong.push(format!(
                 "instant {}: the newest root went from {:?} to {newest:?}",
@@ -46,7 +63,7 @@ impl Seen {
             ));
         }
         self.newest = newest;
-        for (key, bytes) in objects.range(ObjectKey::parse(BASE).unwrap()..) {
+        for (key, bytes) in objects.range(ObjectKey::parse(&self.base).unwrap()..) {
             // The pointer is the mirror's own making; what it names was looked at above.
             if key.as_str().ends_with("/index.latest") {
                 continue;
@@ -63,21 +80,33 @@ impl Seen {
 }
 
 /// A world, its mirror, and what was seen of it.
-struct Mirrored {
+struct Mirrored<T = Memory> {
     world: World,
-    target: Memory,
+    target: T,
     seen: Arc<Mutex<Seen>>,
     mirror: Arc<Mirror>,
 }
 
 impl Mirrored {
     async fn new() -> Self {
-        Self::seeded(World::new().await, 1).await
+        Self::onto(World::new().await, Memory::new(1)).await
     }
 
-    async fn seeded(world: World, seed: u64) -> Self {
-        let target = Memory::new(seed);
-        let seen = Arc::new(Mutex::new(Seen::default()));
+    /// With one snapshot, `one`, that the mirror has.
+    async fn with_one() -> Self {
+        let mut m = Self::new().await;
+        m.snapshot("one").await;
+        m.until(State::InSync).await;
+        m
+    }
+}
+
+impl<T: Target> Mirrored<T> {
+    async fn onto(world: World, target: T) -> Self {
+        let seen = Arc::new(Mutex::new(Seen {
+            base: world.open.plan.base_path.clone(),
+            ..Seen::default()
+        }));
         let looking = Arc::clone(&seen);
         target.look(Box::new(move |objects| looking.lock().look(objects)));
         let mirror = start(&world, &target).await;
@@ -95,14 +124,17 @@ impl Mirrored {
         self.mirror = start(&self.world, &self.target).await;
     }
 
-    async fn send(&mut self, request: Request) {
-        if let Request::Put { key, bytes, .. } = &request {
+    /// What a request puts may be seen on the target.
+    fn note(&self, request: &Request) {
+        if let Request::Put { key, bytes, .. } = request {
             let mut seen = self.seen.lock();
-            seen.written
-                .entry(key.clone())
-                .or_default()
-                .push(bytes.clone());
+            let written = seen.written.entry(key.clone()).or_default();
+            written.push(bytes.clone());
         }
+    }
+
+    async fn send(&mut self, request: Request) {
+        self.note(&request);
         self.world.send(request).await.unwrap();
     }
 
@@ -140,7 +172,7 @@ impl Mirrored {
     fn source_objects(&self) -> BTreeMap<String, Vec<u8>> {
         let root = self.world.path("");
         let mut found = BTreeMap::new();
-        let mut folders = vec![root.join(BASE)];
+        let mut folders = vec![root.join(&self.world.open.plan.base_path)];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
@@ -188,7 +220,9 @@ impl Mirrored {
         }
         let extra: Vec<_> = there
             .keys()
-            .filter(|key| key.as_str().starts_with(BASE) && !names.contains(key))
+            .filter(|key| {
+                key.as_str().starts_with(&self.world.open.plan.base_path) && !names.contains(key)
+            })
             .collect();
         assert!(extra.is_empty(), "{extra:?}");
     }
@@ -198,7 +232,7 @@ fn source(world: &World) -> Source {
     crate::appliers::mirror_source(&world.door, &world.open)
 }
 
-async fn start(world: &World, target: &Memory) -> Arc<Mirror> {
+async fn start<T: Target>(world: &World, target: &T) -> Arc<Mirror> {
     let plan = TargetPlan::onto(StoreName::new("far"));
     let target = Arc::new(target.clone());
     let started = Mirror::start(source(world), target, plan, DEFAULT_JOURNAL_LIMIT).await;

@@ -35,6 +35,8 @@ const MOST_MOVES: usize = 64;
 /// A mirror gets this long to come up to a drained repository.
 const MIRROR_PATIENCE: Duration = Duration::from_secs(60);
 const PAGE: usize = 1000;
+/// The position that says which epoch's hand-over waits for a mirror.
+const WAITING: &str = "hand-over that waits for a mirror";
 
 /// What an operator asks for.
 #[derive(Debug)]
@@ -143,6 +145,7 @@ impl Door {
                 }
             }
         };
+        self.note_wait(open, wait_mirror.is_some()).await?;
         let before = open.gate.row().lock.holder().cloned();
         let hand = Hand {
             principal: "operator",
@@ -294,9 +297,33 @@ impl Door {
             intents_open: !self.drained(open).await? && !self.others_alive().await?,
             handover: fresh(),
         };
-        self.settle_outcome(open, row.clone(), lock::resume(&row.lock, findings), &hand)
+        let outcome = lock::resume(&row.lock, findings);
+        if let Lock::Draining { epoch, holder, .. } = &row.lock
+            && goes_on(&outcome)
+            && self.waited(open, *epoch).await?
+        {
+            return self.give_back(open, holder.clone()).await;
+        }
+        self.settle_outcome(open, row, outcome, &hand)
             .await
             .map(|_| ())
+    }
+
+    /// A hand-over that waits for a mirror must not be finished by a start that does not wait.
+    async fn note_wait(&self, open: &OpenRepository, waits: bool) -> Result<(), Error> {
+        let position = waits.then(|| open.gate.row().lock.epoch().to_string());
+        self.state
+            .keep_position(open.id, WAITING, position)
+            .await
+            .map_err(|e| state_failed("note what a hand-over waits for", &e))?;
+        Ok(())
+    }
+
+    /// The hand-over of this epoch was to wait for a mirror.
+    async fn waited(&self, open: &OpenRepository, epoch: Epoch) -> Result<bool, Error> {
+        let noted = self.state.position(open.id, WAITING).await;
+        let noted = noted.map_err(|e| state_failed("look up what a hand-over waits for", &e))?;
+        Ok(noted.is_some_and(|noted| noted == epoch.to_string()))
     }
 
     /// Stops all writes in the state database, whatever hand-over is under way: that one finds the row moved.
@@ -679,6 +706,15 @@ fn refused(denied: &Denied, repository: &Repository) -> Error {
 
 fn fresh() -> Handover {
     Handover::new(crate::random::text(22))
+}
+
+/// Nothing is in the way of the hand-over that was found.
+fn goes_on(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Move(step) => matches!(step.lock, Lock::Fenced { .. }),
+        Outcome::Stay(_) => true,
+        Outcome::Deny(_) => false,
+    }
 }
 
 fn label(lock: &Lock) -> &'static str {

@@ -22,9 +22,28 @@ pub const BASE: &str = "base";
 /// The file of the state database.
 pub const DATABASE: &str = "state.db";
 
-/// A repository `prod` (bucket `backups`, base path `base`, writer `a`) and what it lies in.
+/// Where a repository stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Site {
+    pub repository: &'static str,
+    pub bucket: &'static str,
+    pub base: &'static str,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self {
+            repository: "prod",
+            bucket: "backups",
+            base: BASE,
+        }
+    }
+}
+
+/// A repository (by default `prod` in bucket `backups`, base path `base`) of writer `a`, and what it lies in.
 pub struct World {
     files: Arc<tempfile::TempDir>,
+    site: Site,
     pub door: Arc<Door>,
     pub open: Arc<OpenRepository>,
     pub store: Arc<dyn Store>,
@@ -38,37 +57,41 @@ impl World {
 
     /// Of a cluster that writes so.
     pub async fn styled(style: Style) -> Self {
+        Self::at_site(Site::default(), style).await
+    }
+
+    pub async fn at_site(site: Site, style: Style) -> Self {
         let files = Arc::new(tempfile::tempdir().unwrap());
         std::fs::create_dir(files.path().join("store")).unwrap();
-        let cluster = build::Cluster::new(7, BASE, style);
-        Self::start(files, cluster).await
+        let cluster = build::Cluster::new(7, site.base, style);
+        Self::start(files, site, cluster).await
     }
 
     /// Another start of the gateway on the same files.
     pub async fn restart(self) -> Self {
-        let (files, cluster) = (self.files, self.cluster);
+        let (files, site, cluster) = (self.files, self.site, self.cluster);
         drop((self.door, self.open, self.store));
-        Self::start(files, cluster).await
+        Self::start(files, site, cluster).await
     }
 
     /// Another start on the same store, with another file as its state database.
     pub async fn restart_on(self, database: &'static str) -> Self {
-        let (files, cluster) = (self.files, self.cluster);
+        let (files, site, cluster) = (self.files, self.site, self.cluster);
         drop((self.door, self.open, self.store));
-        Self::start_on(files, cluster, database).await
+        Self::start_on(files, site, cluster, database).await
     }
 
     /// Stops the gateway, copies its state database, and starts it again.
     pub async fn copy_database(self, to: &'static str) -> Self {
-        let (files, cluster) = (self.files, self.cluster);
+        let (files, site, cluster) = (self.files, self.site, self.cluster);
         drop((self.door, self.open, self.store));
         std::fs::copy(files.path().join(DATABASE), files.path().join(to)).unwrap();
-        Self::start(files, cluster).await
+        Self::start(files, site, cluster).await
     }
 
     /// Another start after the state database was lost.
     pub async fn forget(self) -> Self {
-        let (files, cluster) = (self.files, self.cluster);
+        let (files, site, cluster) = (self.files, self.site, self.cluster);
         drop((self.door, self.open, self.store));
         for entry in std::fs::read_dir(files.path()).unwrap() {
             let path = entry.unwrap().path();
@@ -77,15 +100,16 @@ impl World {
             }
         }
         std::fs::remove_dir_all(files.path().join("store/.snapgate")).unwrap();
-        Self::start(files, cluster).await
+        Self::start(files, site, cluster).await
     }
 
-    async fn start(files: Arc<tempfile::TempDir>, cluster: build::Cluster) -> Self {
-        Self::start_on(files, cluster, DATABASE).await
+    async fn start(files: Arc<tempfile::TempDir>, site: Site, cluster: build::Cluster) -> Self {
+        Self::start_on(files, site, cluster, DATABASE).await
     }
 
     async fn start_on(
         files: Arc<tempfile::TempDir>,
+        site: Site,
         cluster: build::Cluster,
         database: &str,
     ) -> Self {
@@ -93,15 +117,15 @@ impl World {
         let state: Arc<dyn State> = Arc::new(database);
         let directory = Directory::open(files.path().join("store")).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(directory);
-        let plan = plan();
+        let plan = plan(site);
         let layout = Layout::new([Configured {
-            repository: Repository::new("prod"),
+            repository: Repository::new(site.repository),
             bucket: plan.bucket.clone(),
             base_path: plan.base_path.clone(),
         }])
         .unwrap();
         let identity = RepositoryIdentity {
-            name: Repository::new("prod"),
+            name: Repository::new(site.repository),
             bucket: plan.bucket.clone(),
             base_path: plan.base_path.clone(),
             store: plan.store.clone(),
@@ -113,6 +137,7 @@ impl World {
         door.recover().await.unwrap();
         Self {
             files,
+            site,
             door,
             open,
             store,
@@ -153,7 +178,7 @@ impl World {
         match request {
             Request::Put { key, bytes, .. } => self.put(key.as_str(), bytes).await.map(drop),
             Request::Delete { key, .. } => {
-                let bucket = Bucket::new("backups");
+                let bucket = self.open.plan.bucket.clone();
                 let verdicts = self.door.delete(&caller(), &bucket, vec![key]).await?;
                 verdicts.into_iter().collect::<Result<_, _>>()
             }
@@ -191,13 +216,13 @@ impl World {
 
     /// The first key of the repository's root level whose name starts so.
     pub fn cluster_key(&self, name: &str) -> ObjectKey {
-        let mut names: Vec<_> = std::fs::read_dir(self.path(BASE))
+        let mut names: Vec<_> = std::fs::read_dir(self.path(self.site.base))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .filter(|found| found.starts_with(name))
             .collect();
         names.sort();
-        ObjectKey::parse(&format!("{BASE}/{}", names[0])).unwrap()
+        ObjectKey::parse(&format!("{}/{}", self.site.base, names[0])).unwrap()
     }
 
     /// Kinds and subjects of the open warnings.
@@ -212,7 +237,7 @@ impl World {
     pub fn data_files(&self) -> Vec<String> {
         let root = self.files.path().join("store");
         let mut found = Vec::new();
-        let mut folders = vec![root.join(BASE)];
+        let mut folders = vec![root.join(self.site.base)];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
@@ -238,10 +263,10 @@ pub fn caller() -> Caller {
     }
 }
 
-fn plan() -> RepositoryPlan {
+fn plan(site: Site) -> RepositoryPlan {
     RepositoryPlan {
-        bucket: Bucket::new("backups"),
-        base_path: BASE.into(),
+        bucket: Bucket::new(site.bucket),
+        base_path: site.base.into(),
         store: StoreName::new("local"),
         writers: BTreeSet::from([Cluster::new("a")]),
         readers: Readers::Everyone,

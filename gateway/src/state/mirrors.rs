@@ -110,6 +110,9 @@ pub struct Resync {
     /// Roots that the target has and the source does not know are kept aside instead of stopping it.
     #[serde(default)]
     pub aside: bool,
+    /// The target is known to hold this repository: the mirror was reconciled before, or its root is there now.
+    #[serde(default)]
+    pub ours: bool,
 }
 
 /// Where a reconciliation is. It begins at a position of the journal, which is the mirror's `applied`.
@@ -136,6 +139,7 @@ impl Resync {
             done: 0,
             total: 0,
             aside: false,
+            ours: false,
         }
     }
 }
@@ -180,10 +184,7 @@ impl MirrorRow {
             MirrorChange::Mode(mode) => self.mode = mode,
             MirrorChange::Stalled(stalled) => self.stalled = stalled,
             MirrorChange::Epoch(epoch) => self.epoch = self.epoch.max(epoch),
-            MirrorChange::BeginResync(resync) => {
-                self.applied = newest;
-                self.resync = Some(resync);
-            }
+            MirrorChange::BeginResync(resync) => self.reconcile(newest, resync),
             MirrorChange::Resync(resync) => {
                 if self.reconciles(resync.since_ms) {
                     self.resync = Some(resync);
@@ -202,6 +203,11 @@ impl MirrorRow {
     pub fn lost_its_place(&mut self, newest: u64, now_ms: Millis) {
         let mut resync = Resync::begin("the journal went over its bound", now_ms);
         resync.aside = self.resync.as_ref().is_some_and(|before| before.aside);
+        self.reconcile(newest, resync);
+    }
+
+    fn reconcile(&mut self, newest: u64, mut resync: Resync) {
+        resync.ours |= self.resync.as_ref().is_none_or(|before| before.ours);
         self.applied = newest;
         self.resync = Some(resync);
     }

@@ -11,12 +11,44 @@
 mod invariants;
 mod life;
 mod possible;
+#[path = "../search/mod.rs"]
 mod search;
 mod shell;
 mod world;
 
-use search::{Explored, explore};
-use world::{Mutant, Scenario, World};
+use search::{Explored, Model, explore};
+use world::{Action, Mutant, Scenario, World};
+
+/// What some state reached.
+#[derive(Debug, Default)]
+pub struct Reached {
+    all_acknowledged: bool,
+    highest_epoch: u64,
+    recovered: bool,
+}
+
+impl Model for World {
+    type Action = Action;
+    type Reached = Reached;
+
+    fn actions(&self) -> Vec<Action> {
+        World::actions(self)
+    }
+
+    fn act(&mut self, action: &Action) {
+        World::act(self, action);
+    }
+
+    fn broken(&self) -> Option<String> {
+        World::broken(self).map(str::to_owned)
+    }
+
+    fn note(&self, reached: &mut Reached) {
+        reached.all_acknowledged |= self.all_acknowledged();
+        reached.recovered |= self.recovered();
+        reached.highest_epoch = reached.highest_epoch.max(self.ghost.max_held);
+    }
+}
 
 const QUIET: Scenario = Scenario {
     name: "",
@@ -103,7 +135,7 @@ static CLONED: Scenario = Scenario {
     ..QUIET
 };
 
-fn holds(scenario: &'static Scenario) -> Explored {
+fn holds(scenario: &'static Scenario) -> Explored<World> {
     let started = std::time::Instant::now();
     let explored = explore(World::new(scenario, None));
     println!(

@@ -1,18 +1,51 @@
 //! The mirror's protocol as a model: every state that a scenario can reach is visited, and the invariants M1-M4,
-//! M7, M8, M14, M18 and M21 hold in each. Then each rule is left out, and the search must find how that breaks it: a
+//! M7, M8, M11, M14, M18 and M21 hold in each. Then each rule is left out, and the search must find how that breaks it: a
 //! model that cannot fail proves nothing.
 //!
 //! State counts and lengths of counterexamples are printed: `cargo test --test mirror_model -- --nocapture`.
 #![allow(clippy::unwrap_used)] // a test that fails may panic
 
+mod invariants;
 mod mutant;
+mod resync;
+#[path = "../search/mod.rs"]
 mod search;
 mod world;
 
 use mutant::Mutant;
-use search::{Explored, explore};
+use search::{Explored, Model, explore};
 use world::Op::{Delete, Put};
-use world::{Scenario, World};
+use world::{Action, FOREIGN, Scenario, World};
+
+/// What some state reached.
+#[derive(Debug, Default)]
+pub struct Reached {
+    /// The target had everything.
+    all_applied: bool,
+    highest_applied: u64,
+}
+
+impl Model for World {
+    type Action = Action;
+    type Reached = Reached;
+
+    fn actions(&self) -> Vec<Action> {
+        World::actions(self)
+    }
+
+    fn act(&mut self, action: &Action) {
+        World::act(self, *action);
+    }
+
+    fn broken(&self) -> Option<String> {
+        World::broken(self)
+    }
+
+    fn note(&self, reached: &mut Reached) {
+        reached.all_applied |= self.all_applied();
+        reached.highest_applied = reached.highest_applied.max(self.highest_applied());
+    }
+}
 
 const QUIET: Scenario = Scenario {
     name: "",
@@ -25,6 +58,10 @@ const QUIET: Scenario = Scenario {
     duplicates: 0,
     promotions: 0,
     poison: None,
+    before: 0,
+    there: &[],
+    aside: false,
+    lost_journals: 0,
 };
 
 const DATA_A: usize = 0;
@@ -167,12 +204,62 @@ static POISONED: Scenario = Scenario {
     ..UUID_NAMES_ONCE
 };
 
-fn holds(scenario: &'static Scenario) -> Explored {
+/// The mirror is made when two snapshots are there, one of them partly deleted; the journal is lost once more.
+static NEW_MIRROR: Scenario = Scenario {
+    name: "a new mirror of an old repository",
+    before: 8,
+    lost_journals: 1,
+    crashes: 1,
+    lost_answers: 0,
+    duplicates: 0,
+    ..UUID_NAMES
+};
+
+/// The journal is lost while the mirror follows it.
+static LOST_JOURNAL: Scenario = Scenario {
+    name: "a lost journal",
+    lost_journals: 1,
+    crashes: 0,
+    lost_answers: 0,
+    duplicates: 0,
+    ..UUID_NAMES
+};
+
+/// The same with failures, of a shorter history.
+static LOST_JOURNAL_AND_FAILURES: Scenario = Scenario {
+    name: "a lost journal, a crash, a lost answer",
+    lost_journals: 1,
+    crashes: 1,
+    lost_answers: 1,
+    ..UUID_NAMES_ONCE
+};
+
+/// A promoted target is not touched by its old applier's reconciliation either.
+static PROMOTED_MEANWHILE: Scenario = Scenario {
+    name: "promotion during a reconciliation",
+    before: 6,
+    promotions: 1,
+    lost_answers: 1,
+    ..UUID_NAMES_ONCE
+};
+
+/// An old primary returns as a mirror. It has a root of its own, `index-1`, which needs what root 0 needs.
+static RETURNED: Scenario = Scenario {
+    name: "the old primary returns",
+    before: 6,
+    there: &[(DATA_A, 1), (LATEST, 2), (ROOT_0, 2), (ROOT_1, FOREIGN)],
+    aside: true,
+    lost_answers: 1,
+    ..UUID_NAMES_ONCE
+};
+
+fn holds(scenario: &'static Scenario) -> Explored<World> {
     let started = std::time::Instant::now();
     let explored = explore(World::new(scenario, None));
     let (states, took) = (explored.states, started.elapsed());
     println!("{}: {states} states in {took:?}", scenario.name);
-    if let Some((broken, actions)) = &explored.counterexample {
+    if let Some(found) = &explored.counterexample {
+        let (broken, actions) = (&found.broken, &found.actions);
         panic!("{}: {broken} after {actions:#?}", scenario.name);
     }
     explored
@@ -181,12 +268,13 @@ fn holds(scenario: &'static Scenario) -> Explored {
 /// The search must find a state that breaks one of the invariants whose names are given.
 fn breaks(mutant: Mutant, scenario: &'static Scenario, invariants: &[&str]) {
     let explored = explore(World::new(scenario, Some(mutant)));
-    let Some((broken, actions)) = explored.counterexample else {
+    let Some(found) = explored.counterexample else {
         panic!(
             "{mutant:?} goes unnoticed in all {} states",
             explored.states
         );
     };
+    let (broken, actions) = (found.broken, found.actions);
     let steps = actions.len();
     println!(
         "{mutant:?}: {steps} steps, {broken} ({} states seen)",
@@ -199,28 +287,58 @@ fn breaks(mutant: Mutant, scenario: &'static Scenario, invariants: &[&str]) {
 
 #[test]
 fn names_used_once_are_mirrored_so_that_every_instant_restores() {
-    assert!(holds(&UUID_NAMES).all_applied);
+    assert!(holds(&UUID_NAMES).reached.all_applied);
 }
 
 #[test]
 fn names_used_again_are_mirrored_so_that_every_instant_restores() {
-    assert!(holds(&REUSED_NAMES).all_applied);
+    assert!(holds(&REUSED_NAMES).reached.all_applied);
 }
 
 #[test]
 fn two_targets_follow_one_journal() {
-    assert!(holds(&TWO_TARGETS).all_applied);
+    assert!(holds(&TWO_TARGETS).reached.all_applied);
 }
 
 #[test]
 fn a_promoted_target_is_not_changed_by_its_old_applier() {
-    assert!(holds(&PROMOTED).all_applied);
+    assert!(holds(&PROMOTED).reached.all_applied);
 }
 
 #[test]
 fn an_entry_that_cannot_be_copied_stops_the_mirror_at_a_root_that_restores() {
     let explored = holds(&POISONED);
-    assert_eq!(explored.highest_applied, 3);
+    assert_eq!(explored.reached.highest_applied, 3);
+}
+
+#[test]
+fn a_new_mirror_and_a_lost_journal_are_reconciled_so_that_every_instant_restores() {
+    assert!(holds(&NEW_MIRROR).reached.all_applied);
+    assert!(holds(&LOST_JOURNAL).reached.all_applied);
+    assert!(holds(&LOST_JOURNAL_AND_FAILURES).reached.all_applied);
+}
+
+#[test]
+fn a_target_that_is_promoted_while_it_is_reconciled_is_not_changed_any_more() {
+    assert!(holds(&PROMOTED_MEANWHILE).reached.all_applied);
+}
+
+#[test]
+fn an_old_primary_is_brought_back_and_its_own_root_kept_aside() {
+    assert!(holds(&RETURNED).reached.all_applied);
+}
+
+#[test]
+fn each_rule_of_reconciling_is_needed() {
+    breaks(Mutant::ResyncRootFirst, &NEW_MIRROR, &["M2"]);
+    breaks(Mutant::ResyncDoesNotFollow, &NEW_MIRROR, &["M1", "M2"]);
+    breaks(Mutant::ResyncRemovesAtOnce, &NEW_MIRROR, &["M2"]);
+    breaks(Mutant::ResyncSkipsWhatCameMeanwhile, &NEW_MIRROR, &["M1"]);
+    breaks(Mutant::TransfersAreNotSettled, &LOST_JOURNAL, &["M1", "M2"]);
+    breaks(Mutant::JournalIsAppliedMeanwhile, &NEW_MIRROR, &["M2"]);
+    breaks(Mutant::NoFence, &PROMOTED_MEANWHILE, &["M3", "M21"]);
+    breaks(Mutant::OlderRootsComeLate, &NEW_MIRROR, &["M1"]);
+    breaks(Mutant::PointerIsLeftBehind, &RETURNED, &["M4"]);
 }
 
 #[test]

@@ -20,6 +20,21 @@ pub enum Mutant {
     UnfencedReplacement,
     NoFence,
     PoisonIsSkipped,
+    /// A reconciliation begins with the newest root.
+    ResyncRootFirst,
+    /// A reconciliation copies what its first look showed, and not what came since.
+    ResyncDoesNotFollow,
+    /// A reconciliation removes all that the catalog does not show now.
+    ResyncRemovesAtOnce,
+    /// After a reconciliation the journal is followed from its end, not from where the reconciliation looked last.
+    ResyncSkipsWhatCameMeanwhile,
+    /// A reconciliation takes a transfer that was under way for its own.
+    TransfersAreNotSettled,
+    JournalIsAppliedMeanwhile,
+    /// A root is moved aside while the pointer names it.
+    PointerIsLeftBehind,
+    /// A reconciliation copies older roots as it copies data.
+    OlderRootsComeLate,
 }
 
 impl Mutant {
@@ -37,7 +52,15 @@ impl Mutant {
             | Self::CreationReplaces
             | Self::UnfencedReplacement
             | Self::NoFence
-            | Self::PoisonIsSkipped => false,
+            | Self::PoisonIsSkipped
+            | Self::ResyncRootFirst
+            | Self::ResyncDoesNotFollow
+            | Self::ResyncRemovesAtOnce
+            | Self::ResyncSkipsWhatCameMeanwhile
+            | Self::TransfersAreNotSettled
+            | Self::JournalIsAppliedMeanwhile
+            | Self::PointerIsLeftBehind
+            | Self::OlderRootsComeLate => false,
         }
     }
 }
@@ -122,7 +145,15 @@ pub fn naive(mutant: Mutant, entries: &[Entry], facts: &Facts) -> Vec<Next> {
         | Mutant::CreationReplaces
         | Mutant::UnfencedReplacement
         | Mutant::NoFence
-        | Mutant::PoisonIsSkipped => unreachable!("they use the planner"),
+        | Mutant::PoisonIsSkipped
+        | Mutant::ResyncRootFirst
+        | Mutant::ResyncDoesNotFollow
+        | Mutant::ResyncRemovesAtOnce
+        | Mutant::ResyncSkipsWhatCameMeanwhile
+        | Mutant::TransfersAreNotSettled
+        | Mutant::JournalIsAppliedMeanwhile
+        | Mutant::PointerIsLeftBehind
+        | Mutant::OlderRootsComeLate => unreachable!("they use the planner"),
     }
 }
 

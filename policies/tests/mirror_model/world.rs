@@ -13,6 +13,7 @@ use policies::key::{Class, ObjectKey};
 use policies::mirror_order::{Change, Entry, Facts, Known, Next, Pointer, Put, Step};
 
 use crate::mutant::{Mutant, naive};
+use crate::resync::{Phase, Taken};
 
 /// One entry of the source's journal, by the position of its key in the scenario's names.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,14 @@ pub struct Scenario {
     pub promotions: u8,
     /// The bytes of this entry rotted at the source.
     pub poison: Option<u64>,
+    /// Entries that were committed before the mirror was made; it begins with a reconciliation.
+    pub before: usize,
+    /// What lies on the target before the mirror is made.
+    pub there: &'static [(usize, ContentId)],
+    /// Roots on the target that the source does not know are kept aside: an old primary returns.
+    pub aside: bool,
+    /// How often the journal goes over its bound.
+    pub lost_journals: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -55,15 +64,17 @@ pub enum Action {
     Restart(usize),
     /// The target becomes the primary of another gateway, which commits a root of its own.
     Promote(usize),
+    /// What a mirror needs next of the journal is cut off: it is told to reconcile.
+    LoseJournal(usize),
 }
 
 /// Contents are named by the sequence of their entry; a pointer's by 1 + the generation it names.
-type ContentId = u64;
+pub type ContentId = u64;
 /// The root that a promoted target's new writer commits.
-const FOREIGN: ContentId = 1000;
+pub const FOREIGN: ContentId = 1000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Request {
+pub enum Request {
     Create {
         name: usize,
         content: ContentId,
@@ -80,28 +91,38 @@ enum Request {
 }
 
 #[derive(Clone, Hash)]
-struct Sent {
-    request: Request,
+pub struct Sent {
+    pub request: Request,
     /// The applier waits for the answer.
-    awaited: bool,
+    pub awaited: bool,
 }
 
 #[derive(Clone, Hash)]
-struct Target {
+pub struct Target {
     /// By name; 0 = absent.
-    objects: Vec<ContentId>,
-    network: Vec<Sent>,
-    applied: u64,
-    applier: Applier,
-    promoted: bool,
+    pub objects: Vec<ContentId>,
+    pub network: Vec<Sent>,
+    pub applied: u64,
+    pub applier: Applier,
+    pub promoted: bool,
     /// The newest root that was ever there.
-    highest: Option<u64>,
-    /// A step was recorded in the action before this state.
-    recorded: bool,
+    pub highest: Option<u64>,
+    /// What was recorded in the action before this state.
+    pub recorded: Option<Recorded>,
+    /// Where a reconciliation is.
+    pub resync: Option<Phase>,
+    /// What the applier took up in this phase; it dies with it.
+    pub taken: Option<Taken>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Recorded {
+    Step,
+    Resync,
 }
 
 #[derive(Clone, Hash)]
-enum Applier {
+pub enum Applier {
     Down,
     Fenced,
     Up {
@@ -112,8 +133,8 @@ enum Applier {
     },
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Belief {
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Belief {
     Content(u64),
     Other,
     Absent,
@@ -121,17 +142,18 @@ enum Belief {
 
 #[derive(Clone)]
 pub struct World {
-    rules: &'static Scenario,
-    mutant: Option<Mutant>,
-    committed: usize,
-    targets: Vec<Target>,
-    left: [u8; 4],
+    pub rules: &'static Scenario,
+    pub mutant: Option<Mutant>,
+    pub committed: usize,
+    pub targets: Vec<Target>,
+    left: [u8; 5],
 }
 
 const CRASHES: usize = 0;
 const LOST: usize = 1;
 const TWICE: usize = 2;
 const PROMOTIONS: usize = 3;
+const JOURNALS: usize = 4;
 
 impl Hash for World {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
@@ -142,8 +164,12 @@ impl Hash for World {
 
 impl World {
     pub fn new(rules: &'static Scenario, mutant: Option<Mutant>) -> Self {
+        let mut objects = vec![0; rules.names.len()];
+        for (name, content) in rules.there {
+            objects[*name] = *content;
+        }
         let target = Target {
-            objects: vec![0; rules.names.len()],
+            objects,
             network: Vec::new(),
             applied: 0,
             applier: Applier::Up {
@@ -153,25 +179,38 @@ impl World {
             },
             promoted: false,
             highest: None,
-            recorded: false,
+            recorded: None,
+            resync: None,
+            taken: None,
         };
-        Self {
+        let mut world = Self {
             rules,
             mutant,
-            committed: 0,
+            committed: rules.before,
             targets: vec![target; rules.targets],
             left: [
                 rules.crashes,
                 rules.lost_answers,
                 rules.duplicates,
                 rules.promotions,
+                rules.lost_journals,
             ],
+        };
+        for t in 0..rules.targets {
+            if rules.before > 0 {
+                world.begin_resync(t);
+            }
+            world.look(t);
+            world.targets[t].highest = world.newest(t);
         }
+        world
     }
 
     pub fn all_applied(&self) -> bool {
         let all = self.rules.journal.len() as u64;
-        self.targets.iter().all(|target| target.applied == all)
+        self.targets
+            .iter()
+            .all(|target| target.applied == all && target.resync.is_none())
     }
 
     pub fn highest_applied(&self) -> u64 {
@@ -213,13 +252,16 @@ impl World {
             if self.left[PROMOTIONS] > 0 && self.newest(t).is_some() {
                 actions.push(Action::Promote(t));
             }
+            if self.left[JOURNALS] > 0 && self.committed > 0 {
+                actions.push(Action::LoseJournal(t));
+            }
         }
         actions
     }
 
     pub fn act(&mut self, action: Action) {
         for target in &mut self.targets {
-            target.recorded = false;
+            target.recorded = None;
         }
         match action {
             Action::Commit => self.committed += 1,
@@ -261,6 +303,7 @@ impl World {
             Action::Crash(t) => {
                 self.left[CRASHES] -= 1;
                 self.targets[t].applier = Applier::Down;
+                self.targets[t].taken = None;
                 for sent in &mut self.targets[t].network {
                     sent.awaited = false;
                 }
@@ -279,6 +322,10 @@ impl World {
                 self.look(t);
             }
             Action::Promote(t) => self.promote(t),
+            Action::LoseJournal(t) => {
+                self.left[JOURNALS] -= 1;
+                self.begin_resync(t);
+            }
         }
         for t in 0..self.targets.len() {
             let newest = self.newest(t);
@@ -287,31 +334,31 @@ impl World {
         }
     }
 
-    fn is(&self, mutant: Mutant) -> bool {
+    pub fn is(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
 
-    fn class(&self, name: usize) -> Class {
+    pub fn class(&self, name: usize) -> Class {
         Class::parse(self.rules.names[name])
     }
 
-    fn key(&self, name: usize) -> ObjectKey {
+    pub fn key(&self, name: usize) -> ObjectKey {
         ObjectKey::parse(self.rules.names[name]).unwrap()
     }
 
-    fn name(&self, key: &ObjectKey) -> usize {
+    pub fn name(&self, key: &ObjectKey) -> usize {
         let all = self.rules.names;
         all.iter().position(|name| *name == key.as_str()).unwrap()
     }
 
-    fn generation(&self, name: usize) -> Option<u64> {
+    pub fn generation(&self, name: usize) -> Option<u64> {
         match self.class(name) {
             Class::Root(generation) => Some(generation),
             _other => None,
         }
     }
 
-    fn newest(&self, t: usize) -> Option<u64> {
+    pub fn newest(&self, t: usize) -> Option<u64> {
         let objects = self.targets[t].objects.iter().enumerate();
         objects
             .filter(|(_, content)| **content != 0)
@@ -339,12 +386,12 @@ impl World {
             .collect()
     }
 
-    fn pointer(&self) -> Option<usize> {
+    pub fn pointer(&self) -> Option<usize> {
         (0..self.rules.names.len()).find(|name| self.class(*name) == Class::Pointer)
     }
 
     /// The applier looks at the target anew.
-    fn look(&mut self, t: usize) {
+    pub fn look(&mut self, t: usize) {
         let newest = self.newest(t);
         let pointed = self
             .pointer()
@@ -378,6 +425,11 @@ impl World {
     }
 
     fn plan(&mut self, t: usize) {
+        let journal = self.is(Mutant::JournalIsAppliedMeanwhile) && !self.entries(t).is_empty();
+        if self.targets[t].resync.is_some() && !journal {
+            self.reconcile(t);
+            return;
+        }
         let Applier::Up {
             known,
             root,
@@ -416,8 +468,7 @@ impl World {
             Next::Copy(_) | Next::Applied(_) | Next::Stuck { .. } => false,
             Next::Replace(_) | Next::Root { .. } | Next::Point { .. } | Next::Remove(_) => true,
         };
-        if guarded && self.targets[t].promoted && !self.is(Mutant::NoFence) {
-            self.targets[t].applier = Applier::Fenced;
+        if guarded && self.is_fenced(t) {
             return;
         }
         match next {
@@ -449,13 +500,22 @@ impl World {
             }
             Next::Applied(upto) => {
                 self.targets[t].applied = upto;
-                self.targets[t].recorded = true;
+                self.targets[t].recorded = Some(Recorded::Step);
                 if let Applier::Up { known, .. } = &mut self.targets[t].applier {
                     known.fill(None);
                 }
             }
             Next::Stuck { .. } => {}
         }
+    }
+
+    /// The applier looks for a higher epoch, and acts no more if there is one.
+    pub fn is_fenced(&mut self, t: usize) -> bool {
+        let fenced = self.targets[t].promoted && !self.is(Mutant::NoFence);
+        if fenced {
+            self.targets[t].applier = Applier::Fenced;
+        }
+        fenced
     }
 
     fn fenced(&mut self, t: usize, put: &Put, replaces: bool) {
@@ -467,7 +527,7 @@ impl World {
         self.request(t, request);
     }
 
-    fn request(&mut self, t: usize, request: Request) {
+    pub fn request(&mut self, t: usize, request: Request) {
         let content = match request {
             Request::Create { content, .. } | Request::Fenced { content, .. } => Some(content),
             Request::Remove { .. } => None,
@@ -523,6 +583,11 @@ impl World {
                 )
             }
             Request::Remove { name } => {
+                let foreign = self.rules.aside && target.objects[name] >= FOREIGN;
+                if foreign {
+                    // It lies elsewhere now; the newest root is another one from here on.
+                    target.highest = None;
+                }
                 target.objects[name] = 0;
                 (name, Belief::Absent)
             }
@@ -572,97 +637,5 @@ impl World {
         if let Some(pointer) = pointer {
             target.objects[pointer] = 10;
         }
-    }
-
-    /// The invariant that does not hold, with what is wrong.
-    pub fn broken(&self) -> Option<String> {
-        (0..self.targets.len()).find_map(|t| self.broken_at(t))
-    }
-
-    fn broken_at(&self, t: usize) -> Option<String> {
-        let target = &self.targets[t];
-        let newest = self.newest(t);
-        if newest < target.highest {
-            return Some(format!(
-                "M3: the newest root went back from {:?} to {newest:?}",
-                target.highest
-            ));
-        }
-        if let Some(newest) = newest {
-            let (name, content) = target
-                .objects
-                .iter()
-                .enumerate()
-                .find(|(name, content)| **content != 0 && self.generation(*name) == Some(newest))
-                .unwrap();
-            if target.promoted && *content < FOREIGN {
-                return Some(format!(
-                    "M21: '{}' came after the promotion",
-                    self.rules.names[name]
-                ));
-            }
-            let of = content.checked_sub(FOREIGN).unwrap_or(newest);
-            let closure = self.rules.closures[usize::try_from(of).unwrap()];
-            if let Some((lacks, _)) = closure.iter().find(|(name, c)| target.objects[*name] != *c) {
-                return Some(format!(
-                    "M2: root {newest} lacks '{}'",
-                    self.rules.names[*lacks]
-                ));
-            }
-        }
-        if let Some(pointer) = self.pointer()
-            && let Some(generation) = target.objects[pointer].checked_sub(1)
-        {
-            let there = |name: usize| {
-                target.objects[name] != 0 && self.generation(name) == Some(generation)
-            };
-            if !(0..target.objects.len()).any(there) {
-                return Some(format!(
-                    "M4: the pointer names root {generation}, which is not there"
-                ));
-            }
-            if target.promoted && generation != 9 {
-                return Some("M21: the pointer was moved after the promotion".into());
-            }
-        }
-        if let Some(poison) = self.rules.poison
-            && target.applied >= poison
-        {
-            return Some("M14: an entry that cannot be copied was passed over".into());
-        }
-        if target.recorded || self.is(Mutant::AppliedWhenSent) && target.applied > 0 {
-            return self.equal_to_source(t);
-        }
-        None
-    }
-
-    /// M1, when a position was recorded: the source's state at that position, plus what nothing refers to.
-    fn equal_to_source(&self, t: usize) -> Option<String> {
-        let target = &self.targets[t];
-        if target.promoted {
-            return None;
-        }
-        let mut state = vec![0; self.rules.names.len()];
-        let upto = usize::try_from(target.applied).unwrap();
-        for (op, sequence) in self.rules.journal[..upto].iter().zip(1..) {
-            match op {
-                Op::Put(name) => state[*name] = sequence,
-                Op::Delete(name) => state[*name] = 0,
-            }
-        }
-        for (name, (wanted, there)) in state.iter().zip(&target.objects).enumerate() {
-            let right = match (self.class(name), *wanted) {
-                (Class::Pointer, _) => true,
-                (_, 0) => *there == 0 || !matches!(self.class(name), Class::Root(_)),
-                (_, wanted) => wanted == *there,
-            };
-            if !right {
-                return Some(format!(
-                    "M1: '{}' is not as the source had it at {upto}",
-                    self.rules.names[name]
-                ));
-            }
-        }
-        None
     }
 }

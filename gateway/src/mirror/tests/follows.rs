@@ -22,27 +22,8 @@ async fn a_mirror_follows_snapshots_and_deletes_and_ends_equal() {
 }
 
 #[tokio::test]
-async fn a_new_mirror_of_an_old_repository_is_reconciled_and_restores_throughout() {
-    let world = World::new().await;
-    let mut m = Mirrored::seeded(world, 1).await;
-    m.mirror.pause().await.unwrap();
-    for name in ["one", "two", "three"] {
-        m.snapshot(name).await;
-    }
-    m.delete_snapshot("one").await;
-    m.until(State::Paused).await;
-    m.mirror.resync("a test", false).await.unwrap();
-    assert!(m.mirror.status().await.unwrap().unwrap().lag.operations > 0);
-    m.mirror.resume().await.unwrap();
-    m.until(State::InSync).await;
-    m.equal().await;
-}
-
-#[tokio::test]
 async fn while_the_target_is_away_the_lag_grows_and_nothing_waits() {
-    let mut m = Mirrored::new().await;
-    m.snapshot("one").await;
-    m.until(State::InSync).await;
+    let mut m = Mirrored::with_one().await;
     m.target.cut(true);
     m.snapshot("two").await;
     let status = m.mirror.status().await.unwrap().unwrap();
@@ -60,9 +41,7 @@ async fn while_the_target_is_away_the_lag_grows_and_nothing_waits() {
 
 #[tokio::test]
 async fn bytes_that_rotted_at_the_source_are_not_copied_and_the_mirror_says_so() {
-    let mut m = Mirrored::new().await;
-    m.snapshot("one").await;
-    m.until(State::InSync).await;
+    let mut m = Mirrored::with_one().await;
     m.mirror.pause().await.unwrap();
     m.until(State::Paused).await;
     m.snapshot("two").await;
@@ -75,7 +54,7 @@ async fn bytes_that_rotted_at_the_source_are_not_copied_and_the_mirror_says_so()
     let good = std::fs::read(&path).unwrap();
     let mut rotten = good.clone();
     rotten[0] ^= 1;
-    overwrite_in_place(&path, &rotten);
+    rot(&path, &rotten);
     m.mirror.resume().await.unwrap();
     m.until(State::Stalled).await;
     let status = m.mirror.status().await.unwrap().unwrap();
@@ -93,18 +72,26 @@ async fn bytes_that_rotted_at_the_source_are_not_copied_and_the_mirror_says_so()
     assert!(m.seen.lock().wrong.is_empty());
 }
 
-/// Rot changes bytes, not what the file system says about them.
-fn overwrite_in_place(path: &std::path::Path, bytes: &[u8]) {
+/// Other bytes under the same name and inode.
+fn rot(path: &std::path::Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
 }
 
 #[tokio::test]
-async fn a_promoted_target_is_never_written_again() {
-    use policies::identity::{Cluster, Epoch, Handover};
+async fn a_target_that_was_promoted_or_taken_by_another_gateway_is_never_written_again() {
+    use policies::identity::{Cluster, StoreName};
+    for holder in [
+        Cluster::new("dr"),
+        policies::lock::promotion::mirror_of(&StoreName::new("local")),
+    ] {
+        is_fenced_by(holder).await;
+    }
+}
+
+async fn is_fenced_by(holder: policies::identity::Cluster) {
+    use policies::identity::{Epoch, Handover};
     use policies::lock::anchor::{self, Anchor};
-    let mut m = Mirrored::new().await;
-    m.snapshot("one").await;
-    m.until(State::InSync).await;
+    let mut m = Mirrored::with_one().await;
     let name = m.world.open.name.clone();
     let last = anchor::name(&name, m.mirror.row().await.unwrap().unwrap().epoch);
     let objects = m.target.objects();
@@ -112,7 +99,7 @@ async fn a_promoted_target_is_never_written_again() {
     let promoted = Anchor {
         repository: name.clone(),
         epoch: Epoch(2),
-        holder: Some(Cluster::new("dr")),
+        holder: Some(holder),
         handover: Handover::new("promotion"),
         previous: Some(previous),
     };
@@ -137,62 +124,91 @@ async fn a_promoted_target_is_never_written_again() {
     };
     m.kill().await;
     m.until(State::Stalled).await;
-    assert!(roots(&m) >= before && newest(&m.target.objects()) == Some(0));
+    assert!(roots(&m) >= before && newest(&m.target.objects(), "base") == Some(0));
 }
 
 #[tokio::test]
-async fn a_lost_journal_is_noticed_and_reconciled() {
-    let mut m = Mirrored::new().await;
-    m.snapshot("one").await;
-    m.until(State::InSync).await;
+async fn a_target_hears_how_far_its_source_is_ahead_of_all_copying() {
+    use crate::checkpoint::Horizon;
+    let mut m = Mirrored::with_one().await;
+    let (link, name) = (Arc::clone(&m.mirror.link), m.world.open.name.clone());
+    let epoch = m.mirror.row().await.unwrap().unwrap().epoch;
+    let heard = async || Horizon::read(&*link.target, &name, epoch).await.unwrap();
+    let noted = link.note_horizon(None).await.unwrap();
+    assert_eq!(heard().await.unwrap().snapshots, ["one"]);
+    assert_eq!(link.note_horizon(noted).await.unwrap(), noted);
+    // Nothing is copied, for the link's rate is next to nothing.
+    link.throttle.set(Some(1));
+    m.snapshot("two").await;
+    link.note_horizon(noted).await.unwrap();
+    let heard = heard().await.unwrap();
+    assert_eq!(
+        (heard.generation, heard.snapshots),
+        (1, vec!["one".into(), "two".into()])
+    );
+    assert_eq!(newest(&m.target.objects(), "base"), Some(0));
+}
+
+#[tokio::test]
+async fn the_lag_is_what_a_count_of_the_journal_says() {
+    let mut m = Mirrored::with_one().await;
     m.mirror.pause().await.unwrap();
     m.until(State::Paused).await;
-    m.snapshot("two").await;
-    let state = m.world.door.state();
-    while state.bound_journal(m.world.open.id, 3, 5).await.unwrap() {}
+    for name in ["two", "three"] {
+        m.snapshot(name).await;
+    }
+    m.delete_snapshot("two").await;
+    let status = m.mirror.status().await.unwrap().unwrap();
+    let (state, id) = (m.world.door.state(), m.world.open.id);
+    let journal = state.journal(id, status.row.applied, 10_000).await.unwrap();
+    let mut counted = (journal.len() as u64, 0, 0);
+    for entry in &journal {
+        let crate::state::Change::Put { size, .. } = entry.change else {
+            continue;
+        };
+        counted.1 += size;
+        let class = m.mirror.link.source.class(&entry.key);
+        counted.2 += u64::from(matches!(class, Some(policies::key::Class::Root(_))));
+    }
+    let lag = status.lag;
+    assert_eq!((lag.operations, lag.bytes, lag.restore_points), counted);
+    assert_eq!(status.newest.unwrap().snapshots, ["one"]);
     m.mirror.resume().await.unwrap();
     m.until(State::InSync).await;
-    m.equal().await;
+    let status = m.mirror.status().await.unwrap().unwrap();
+    assert_eq!(status.newest.unwrap().snapshots, ["one", "three"]);
 }
 
 #[tokio::test]
-async fn a_barrier_holds_the_answer_until_the_mirror_has_the_root() {
-    use crate::repository::witness::Witness;
-    let mut m = Mirrored::new().await;
-    m.mirror.link.plan.write().mode = policies::mirror_order::Mode::Barrier;
-    let mirrors = Arc::new(crate::mirror::Mirrors::default());
-    mirrors.add(Arc::clone(&m.mirror));
-    m.world.door.await_witness(mirrors.clone());
-    m.snapshot("one").await;
-    let status = m.mirror.status().await.unwrap().unwrap();
-    assert_eq!(
-        status.lag.restore_points, 0,
-        "acknowledged means that the mirror has it"
+async fn a_target_that_is_full_or_refuses_stalls_alone_and_goes_on_when_it_is_mended() {
+    let mut m = Mirrored::with_one().await;
+    let well = Memory::new(2);
+    let plan = TargetPlan::onto(StoreName::new("near"));
+    let near = Mirror::start(
+        source(&m.world),
+        Arc::new(well),
+        plan,
+        DEFAULT_JOURNAL_LIMIT,
     );
-    m.target.cut(true);
-    let (name, upto) = (m.world.open.name.clone(), status.source_seq + 1);
-    let waiting = tokio::spawn(async move { mirrors.has(&name, upto).await });
-    m.world
-        .put("base/incompatible-snapshots", b"{}".to_vec())
-        .await
-        .unwrap();
-    m.seen.lock().written.insert(
-        ObjectKey::parse("base/incompatible-snapshots").unwrap(),
-        vec![b"{}".to_vec()],
-    );
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!waiting.is_finished());
-    m.target.cut(false);
-    waiting.await.unwrap().unwrap();
-    m.until(State::InSync).await;
-    m.equal().await;
+    let near = near.await.unwrap();
+    for refusal in [crate::stores::Error::Full, crate::stores::Error::Denied] {
+        m.target.refuse(Some(refusal.clone()));
+        let name = format!("while {refusal}");
+        m.snapshot(&name.replace(' ', "-")).await;
+        m.until(State::Stalled).await;
+        let stalled = m.mirror.row().await.unwrap().unwrap().stalled.unwrap();
+        assert!(stalled.reason.contains(&refusal.to_string()), "{stalled:?}");
+        let status = m.mirror.status().await.unwrap().unwrap();
+        assert!(near.has(status.source_seq, Duration::from_secs(30)).await);
+        m.target.refuse(None);
+        m.until(State::InSync).await;
+        m.equal().await;
+    }
 }
 
 #[tokio::test]
 async fn the_scrub_mends_either_side_from_the_other() {
-    let mut m = Mirrored::new().await;
-    m.snapshot("one").await;
-    m.until(State::InSync).await;
+    let m = Mirrored::with_one().await;
     let data = m.world.data_files();
     let key = |at: usize| ObjectKey::parse(&data[at]).unwrap();
     m.target.spoil(&key(0), None);
@@ -200,7 +216,7 @@ async fn the_scrub_mends_either_side_from_the_other() {
     m.target.spoil(&key(1), Some(rotten));
     let path = m.world.path(&data[2]);
     let good = std::fs::read(&path).unwrap();
-    overwrite_in_place(&path, &vec![1; good.len()]);
+    rot(&path, &vec![1; good.len()]);
     std::fs::remove_file(m.world.path(&data[3])).unwrap();
     m.seen.lock().wrong.clear();
     let report = m.mirror.verify(true, &|_, _| {}).await.unwrap();

@@ -13,6 +13,7 @@ use policies::lock::Permit;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::Target;
 use super::restores::Objects;
 use crate::stores::{
     Capabilities, Content, Error, Identity, Listed, Plan, Publish, Published, Result, Stat, Store,
@@ -30,6 +31,7 @@ pub struct Memory {
 struct Inner {
     objects: Mutex<Held>,
     faults: Mutex<Faults>,
+    refusal: Mutex<Option<Error>>,
     capabilities: Capabilities,
 }
 
@@ -43,12 +45,40 @@ struct Held {
     look: Option<Look>,
 }
 
-struct Faults {
+/// How a target fails.
+pub struct Faults {
     random: StdRng,
-    /// Share of operations that fail: half of them after they took effect.
     share: f64,
-    /// Everything fails.
     cut: bool,
+}
+
+impl Faults {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            share: 0.0,
+            cut: false,
+        }
+    }
+
+    pub fn fail(&mut self, share: f64) {
+        self.share = share;
+    }
+
+    pub fn cut(&mut self, cut: bool) {
+        self.cut = cut;
+    }
+
+    /// Does the next operation fail: None = no, Some(true) = after it took effect.
+    pub fn draw(&mut self) -> Option<bool> {
+        if self.cut {
+            return Some(false);
+        }
+        if self.share > 0.0 && self.random.random_bool(self.share) {
+            return Some(self.random.random_bool(0.5));
+        }
+        None
+    }
 }
 
 impl fmt::Debug for Memory {
@@ -62,11 +92,8 @@ impl Memory {
         Self {
             inner: Arc::new(Inner {
                 objects: Mutex::default(),
-                faults: Mutex::new(Faults {
-                    random: StdRng::seed_from_u64(seed),
-                    share: 0.0,
-                    cut: false,
-                }),
+                faults: Mutex::new(Faults::new(seed)),
+                refusal: Mutex::default(),
                 capabilities: Capabilities {
                     kind: "memory",
                     create_only: true,
@@ -78,20 +105,9 @@ impl Memory {
         }
     }
 
-    pub fn fail(&self, share: f64) {
-        self.inner.faults.lock().share = share;
-    }
-
-    pub fn cut(&self, cut: bool) {
-        self.inner.faults.lock().cut = cut;
-    }
-
-    pub fn look(&self, look: Look) {
-        self.inner.objects.lock().look = Some(look);
-    }
-
-    pub fn objects(&self) -> Objects {
-        self.inner.objects.lock().objects.clone()
+    /// Everything is refused so, until it is called off.
+    pub fn refuse(&self, refusal: Option<Error>) {
+        *self.inner.refusal.lock() = refusal;
     }
 
     /// Changes an object behind everybody's back.
@@ -103,22 +119,12 @@ impl Memory {
         }
     }
 
-    /// Does it fail: None = no, Some(true) = after it took effect.
-    fn fault(&self) -> Option<bool> {
-        let mut faults = self.inner.faults.lock();
-        if faults.cut {
-            return Some(false);
-        }
-        let share = faults.share;
-        if share > 0.0 && faults.random.random_bool(share) {
-            return Some(faults.random.random_bool(0.5));
-        }
-        None
-    }
-
     async fn around<T>(&self, act: impl FnOnce(&mut Held) -> Result<T>) -> Result<T> {
         tokio::task::yield_now().await;
-        let fault = self.fault();
+        if let Some(refusal) = self.inner.refusal.lock().clone() {
+            return Err(refusal);
+        }
+        let fault = self.inner.faults.lock().draw();
         if fault == Some(false) {
             return Err(Error::Unknown);
         }
@@ -127,6 +133,24 @@ impl Memory {
             Some(_) => Err(Error::Unknown),
             None => done,
         }
+    }
+}
+
+impl Target for Memory {
+    fn fail(&self, share: f64) {
+        self.inner.faults.lock().fail(share);
+    }
+
+    fn cut(&self, cut: bool) {
+        self.inner.faults.lock().cut(cut);
+    }
+
+    fn look(&self, look: Look) {
+        self.inner.objects.lock().look = Some(look);
+    }
+
+    fn objects(&self) -> Objects {
+        self.inner.objects.lock().objects.clone()
     }
 }
 

@@ -10,14 +10,14 @@ use policies::format::paths::Layout;
 use policies::format::root::Root;
 use policies::key::{Class, ObjectKey, Shard, ShardGeneration};
 
-use crate::repository::miniature::BASE;
-
 pub type Objects = BTreeMap<ObjectKey, bytes::Bytes>;
 
-struct Alone<'a>(&'a Objects);
+/// The objects of a store, and the base path of the repository in it.
+struct Alone<'a>(&'a Objects, &'a str);
 
-fn class(key: &ObjectKey) -> Class {
-    Class::parse(key.as_str().strip_prefix("base/").unwrap_or("?"))
+fn class(base: &str, key: &ObjectKey) -> Class {
+    let below = key.as_str().strip_prefix(base);
+    Class::parse(below.and_then(|name| name.strip_prefix('/')).unwrap_or("?"))
 }
 
 impl Facts for Alone<'_> {
@@ -26,11 +26,11 @@ impl Facts for Alone<'_> {
     }
 
     fn digest(&self, key: &ObjectKey) -> Option<digest::Read> {
-        digest::read(&class(key), self.0.get(key)?, Limits::default())
+        digest::read(&class(self.1, key), self.0.get(key)?, Limits::default())
     }
 
     fn highest_numbered(&self, shard: &Shard, _directory: &str) -> Option<Option<u64>> {
-        let numbers = self.0.keys().filter_map(|key| match class(key) {
+        let numbers = self.0.keys().filter_map(|key| match class(self.1, key) {
             Class::ShardIndex {
                 shard: of,
                 generation: ShardGeneration::Number(number),
@@ -42,8 +42,8 @@ impl Facts for Alone<'_> {
 }
 
 /// The generation of the newest root.
-pub fn newest(objects: &Objects) -> Option<u64> {
-    let generations = objects.keys().filter_map(|key| match class(key) {
+pub fn newest(objects: &Objects, base: &str) -> Option<u64> {
+    let generations = objects.keys().filter_map(|key| match class(base, key) {
         Class::Root(generation) => Some(generation),
         _other => None,
     });
@@ -51,9 +51,9 @@ pub fn newest(objects: &Objects) -> Option<u64> {
 }
 
 /// What is wrong with the newest root of a store and all that it needs; None: it restores, or there is none yet.
-pub fn broken(objects: &Objects) -> Option<String> {
-    let find = |name: &str| objects.get(&ObjectKey::parse(&format!("{BASE}/{name}")).unwrap());
-    let newest = newest(objects);
+pub fn broken(objects: &Objects, base: &str) -> Option<String> {
+    let find = |name: &str| objects.get(&ObjectKey::parse(&format!("{base}/{name}")).unwrap());
+    let newest = newest(objects, base);
     if let Some(pointed) = find("index.latest") {
         let named = u64::from_be_bytes(pointed[..].try_into().unwrap());
         if find(&format!("index-{named}")).is_none() {
@@ -68,8 +68,8 @@ pub fn broken(objects: &Objects) -> Option<String> {
         Ok(root) => Arc::new(root),
         Err(e) => return Some(format!("root {generation} does not parse: {e}")),
     };
-    let knowledge = Knowledge::new(Layout::new(BASE).unwrap());
-    match knowledge.propose(root, &Alone(objects)) {
+    let knowledge = Knowledge::new(Layout::new(base).unwrap());
+    match knowledge.propose(root, &Alone(objects, base)) {
         Err(needs) => Some(format!("root {generation}: {needs:?}")),
         Ok(proposal) => proposal
             .problems

@@ -14,7 +14,7 @@ use policies::lock::handover::{self, Change, Product};
 use policies::lock::{Freeze, Lock, promotion};
 
 use super::plan::{Ask, At, Missing, Planned};
-use crate::checkpoint;
+use crate::checkpoint::{self, Horizon};
 use crate::repository::Door;
 use crate::repository::door::OpenRepository;
 use crate::repository::gate::state_failed;
@@ -44,6 +44,7 @@ impl Door {
             checks: Vec::new(),
             at: None,
             missing: None,
+            horizon: None,
             steps: steps(open, ask),
         };
         self.may_be_asked(open, ask, &mut planned);
@@ -63,6 +64,11 @@ impl Door {
         };
         planned.epoch = promotion::epoch(&open.gate.row().lock, highest.as_ref());
         self.whose(ask, highest.as_ref(), &mut planned);
+        if let Some(anchor) = &highest {
+            let horizon = Horizon::read(target.as_ref(), &open.name, anchor.epoch).await;
+            planned.horizon = horizon
+                .map_err(|e| store_failed("read what the target heard of its source", &e))?;
+        }
         let root = newest_root(target.as_ref(), open).await;
         match root.map_err(|e| store_failed("read the target's newest root", &e))? {
             Some(Ok(root)) => {

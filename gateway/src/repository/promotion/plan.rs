@@ -6,6 +6,7 @@ use std::time::Duration;
 use policies::identity::{Cluster, Epoch, StoreName};
 use serde_json::{Value, json};
 
+use crate::checkpoint::Horizon;
 use crate::state::Basis;
 use crate::telemetry::clock;
 
@@ -52,6 +53,8 @@ pub struct Planned {
     pub checks: Vec<Check>,
     pub at: Option<At>,
     pub missing: Option<Missing>,
+    /// The last that the target heard of its source.
+    pub horizon: Option<Horizon>,
     /// For the clusters' operators, as text.
     pub steps: Vec<String>,
 }
@@ -84,18 +87,37 @@ impl Planned {
             "writer": self.writer.as_str(),
             "epoch": self.epoch.0,
             "restore_point": self.at.as_ref().map(At::body),
-            "missing": self.missing.as_ref().map_or_else(unknown, Missing::body),
+            "missing": self.missing_body(),
             "basis": basis(self.basis),
             "checks": self.checks.iter().map(|c| json!({ "check": c.what, "ok": c.ok, "found": c.found })).collect::<Vec<_>>(),
             "steps": self.steps,
         })
     }
 
+    /// What is missing; where the old primary cannot be asked, what is missing at least.
+    fn missing_body(&self) -> Value {
+        if let Some(missing) = &self.missing {
+            return missing.body();
+        }
+        let mut body = unknown();
+        if let (Some(horizon), Some(at)) = (&self.horizon, &self.at) {
+            let ahead = horizon.generation > at.generation;
+            let lacks = |name: &&String| ahead && !at.snapshots.contains(*name);
+            body["at_least"] = json!({
+                "generation": horizon.generation,
+                "committed_at": clock::rfc3339(horizon.committed_ms),
+                "restore_points": horizon.generation.saturating_sub(at.generation),
+                "snapshots": horizon.snapshots.iter().filter(lacks).collect::<Vec<_>>(),
+            });
+        }
+        body
+    }
+
     pub(super) fn audit(&self) -> Value {
         json!({
             "basis": basis(self.basis),
             "restore_point": self.at.as_ref().map(|at| at.generation),
-            "missing": self.missing.as_ref().map_or_else(unknown, Missing::body),
+            "missing": self.missing_body(),
         })
     }
 }

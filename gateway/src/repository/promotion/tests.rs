@@ -16,7 +16,7 @@ use policies::mirror_order;
 use tempfile::TempDir;
 
 use super::*;
-use crate::checkpoint::Follower;
+use crate::checkpoint::{Follower, Horizon};
 use crate::repository::plan::{Readers, RepositoryPlan};
 use crate::repository::{Address, Body, Caller, ReadCondition, WriteCondition};
 use crate::state::mirrors::{MirrorChange, NewMirror};
@@ -257,6 +257,18 @@ impl Gateway {
         changes.push(MirrorChange::Applied(sequence));
         self.state
             .change_mirror(open.id, &name, changes)
+            .await
+            .unwrap();
+    }
+
+    /// The mirror hears of the newest root, and gets nothing of it.
+    async fn mirror_far_behind(&self, disks: &Disks) {
+        let newest = self.state.restore_points(self.open().id, None, 1).await;
+        let horizon = Horizon::from(&newest.unwrap()[0]);
+        let at = Horizon::key(&self.name, Epoch(1)).unwrap();
+        let permit = policies::lock::upkeep(&self.name, Epoch(1));
+        let us = disks.store("us").await;
+        crate::stores::own::create(us.as_ref(), &permit, at.as_str(), horizon.encode())
             .await
             .unwrap();
     }

@@ -52,6 +52,8 @@ mod xml;
 mod fake;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::lossy;
 
 /// Until a probe has been answered nothing is promised.
 static UNKNOWN: Capabilities = Capabilities {

@@ -58,6 +58,43 @@ async fn a_fresh_gateway_whose_configuration_names_the_dead_store_takes_over_too
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_old_primary_is_gone_the_mirror_says_what_is_missing_at_least() {
+    let disks = Disks::new();
+    let (a, mut writer) = region_a(&disks).await;
+    let cold = async || {
+        let us = disks.store("us").await;
+        let b = disks.gateway_with("b", "us", [("us", us)]).await;
+        let planned = b.door.plan_promotion(&b.open(), &ask("us", "b")).await;
+        planned.unwrap().body()["missing"].clone()
+    };
+    assert_eq!(
+        cold().await["at_least"],
+        serde_json::Value::Null,
+        "it did not hear of anything"
+    );
+    writer.create("s2", &[take()]);
+    a.perform("a", writer.requests()).await;
+    a.mirror_far_behind(&disks).await;
+    let missing = cold().await;
+    assert_eq!(missing["known"], false, "{missing}");
+    let at_least = &missing["at_least"];
+    assert_eq!(at_least["restore_points"], 1, "{missing}");
+    assert_eq!(
+        at_least["snapshots"],
+        serde_json::json!(["s2"]),
+        "{missing}"
+    );
+    a.mirror(&disks).await;
+    let missing = cold().await;
+    assert_eq!(missing["at_least"]["restore_points"], 0, "{missing}");
+    assert_eq!(
+        missing["at_least"]["snapshots"],
+        serde_json::json!([]),
+        "{missing}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_old_primary_is_asked_what_it_had_if_it_answers() {
     let disks = Disks::new();
     let (a, mut writer) = region_a(&disks).await;

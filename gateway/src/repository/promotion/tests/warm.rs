@@ -275,6 +275,59 @@ async fn a_hand_over_that_waits_for_a_mirror_leaves_nothing_behind() {
     assert_eq!(applied, newest);
 }
 
+fn waiting_for_us(writer: &str) -> crate::repository::handover::Ask {
+    crate::repository::handover::Ask::Lock {
+        writer: Cluster::new(writer),
+        force: false,
+        wait_mirror: Some(StoreName::new("us")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_over_whose_mirror_does_not_come_leaves_the_lock_where_it_was() {
+    let disks = Disks::new();
+    let (gateway, mut writer) = region_a(&disks).await;
+    writer.create("s2", &[take()]);
+    gateway.perform("a", writer.requests()).await;
+    gateway.pause().await;
+    let open = gateway.open();
+    let refused = gateway
+        .door
+        .hand_over(&open, waiting_for_us("b"), None)
+        .await;
+    let sentence = refused.unwrap_err().to_string();
+    assert!(sentence.contains("operations behind"), "{sentence}");
+    assert!(held_by(&gateway.lock(), "a"), "{:?}", gateway.lock());
+    writer.create("s3", &[take()]);
+    gateway.perform("a", writer.requests()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_over_that_dies_while_it_waits_for_a_mirror_does_not_happen() {
+    let disks = Disks::new();
+    let (gateway, mut writer) = region_a(&disks).await;
+    writer.create("s2", &[take()]);
+    gateway.perform("a", writer.requests()).await;
+    {
+        let open = gateway.open();
+        let handing_over = gateway.door.hand_over(&open, waiting_for_us("b"), None);
+        let draining = async {
+            while !matches!(gateway.lock(), Lock::Draining { .. }) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            handed = handing_over => panic!("{handed:?}"),
+            () = draining => {}
+        }
+    }
+    gateway.gone().await;
+    let again = disks.gateway("a", "eu").await;
+    assert!(held_by(&again.lock(), "a"), "{:?}", again.lock());
+    writer.create("s3", &[take()]);
+    again.perform("a", writer.requests()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn journal_numbers_are_reserved_in_the_store_where_the_repository_is() {
     let disks = Disks::new();

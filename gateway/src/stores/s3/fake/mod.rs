@@ -17,6 +17,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use md5::{Digest, Md5};
 use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -74,12 +76,14 @@ pub(in crate::stores::s3) struct World {
     connections: usize,
     /// Keys per listing.
     pub page: usize,
+    /// This share of the requests, or of their answers, is lost.
+    losing: Option<(StdRng, f64)>,
 }
 
 #[derive(Debug)]
-pub(in crate::stores::s3) struct Fake {
-    pub address: SocketAddr,
-    pub world: Arc<Mutex<World>>,
+pub(crate) struct Fake {
+    pub(in crate::stores::s3) address: SocketAddr,
+    pub(in crate::stores::s3) world: Arc<Mutex<World>>,
     server: JoinHandle<()>,
 }
 
@@ -121,6 +125,10 @@ impl Fake {
         self.world.lock().faults.push((operation, fault));
     }
 
+    pub(in crate::stores::s3) fn lose(&self, seed: u64, share: f64) {
+        self.world.lock().losing = Some((StdRng::seed_from_u64(seed), share));
+    }
+
     pub(in crate::stores::s3) fn put(&self, key: &str, bytes: &[u8]) {
         let bytes = Bytes::copy_from_slice(bytes);
         let tag = hex::encode(Md5::digest(&bytes));
@@ -154,6 +162,19 @@ impl Fake {
 
     pub(in crate::stores::s3) fn open_uploads(&self) -> usize {
         self.world.lock().uploads.len()
+    }
+}
+
+impl World {
+    fn lost(&mut self) -> Option<Fault> {
+        let (random, share) = self.losing.as_mut()?;
+        random.random_bool(*share).then(|| {
+            if random.random_bool(0.5) {
+                Fault::LoseAnswer
+            } else {
+                Fault::LoseRequest
+            }
+        })
     }
 }
 
@@ -201,7 +222,8 @@ async fn serve(world: Arc<Mutex<World>>, request: Request<Incoming>) -> Result<R
         let mut world = world.lock();
         world.seen.push(operation);
         let found = world.faults.iter().position(|(of, _)| *of == operation);
-        found.map(|at| world.faults.remove(at).1)
+        let planned = found.map(|at| world.faults.remove(at).1);
+        planned.or_else(|| world.lost())
     };
     match fault {
         None => Ok(world.lock().act(&asked)),

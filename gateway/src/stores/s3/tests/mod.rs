@@ -44,6 +44,13 @@ async fn store() -> (Fake, Arc<S3Store>) {
     store_at("s3://bucket").await
 }
 
+/// A bucket of a service that loses a share of its requests and answers; it is there as long as the first of the two.
+pub(crate) async fn lossy(seed: u64, share: f64) -> (Fake, Arc<dyn Store>) {
+    let (fake, store) = store().await;
+    fake.lose(seed, share);
+    (fake, store)
+}
+
 async fn begin(store: &S3Store, name: &str, content: &Bytes, fenced: bool) -> Box<dyn Upload> {
     let size = Some(content.len() as u64);
     let mut upload = store

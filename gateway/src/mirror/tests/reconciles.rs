@@ -1,0 +1,181 @@
+//! Reconciling from listings, and what a process that died left on the target.
+
+use policies::format::build::{Form, Style};
+use policies::identity::{Epoch, Repository};
+use policies::lock;
+
+use super::*;
+use crate::mirror::Mirrors;
+use crate::mirror::plan::MirrorsPlan;
+use crate::stores::directory::Directory;
+
+#[tokio::test]
+async fn a_new_mirror_of_an_old_repository_is_reconciled_and_restores_throughout() {
+    let mut m = Mirrored::new().await;
+    m.mirror.pause().await.unwrap();
+    for name in ["one", "two", "three"] {
+        m.snapshot(name).await;
+    }
+    m.delete_snapshot("one").await;
+    m.until(State::Paused).await;
+    m.mirror.resync("a test", false).await.unwrap();
+    assert!(m.mirror.status().await.unwrap().unwrap().lag.operations > 0);
+    m.mirror.resume().await.unwrap();
+    m.until(State::InSync).await;
+    m.equal().await;
+}
+
+#[tokio::test]
+async fn a_lost_journal_is_noticed_and_reconciled() {
+    let mut m = Mirrored::with_one().await;
+    m.mirror.pause().await.unwrap();
+    m.until(State::Paused).await;
+    m.snapshot("two").await;
+    let state = m.world.door.state();
+    while state.bound_journal(m.world.open.id, 3, 5).await.unwrap() {}
+    m.mirror.resume().await.unwrap();
+    m.until(State::InSync).await;
+    m.equal().await;
+}
+
+/// OpenSearch's roots bear no uuid: which repository they are of, only their snapshots tell.
+fn unidentified() -> Style {
+    Style {
+        form: Form::Uuid { identified: false },
+        ..Style::default()
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_so_far_behind_that_it_shares_no_snapshot_with_its_source_is_reconciled() {
+    let mut m = Mirrored::onto(World::styled(unidentified()).await, Memory::new(1)).await;
+    m.snapshot("one").await;
+    m.until(State::InSync).await;
+    m.target.cut(true);
+    m.snapshot("two").await;
+    m.delete_snapshot("one").await;
+    m.mirror.resync("a test", false).await.unwrap();
+    m.target.cut(false);
+    m.until(State::InSync).await;
+    m.equal().await;
+}
+
+#[tokio::test]
+async fn a_target_that_holds_another_repository_is_never_written() {
+    let mut other = Mirrored::onto(World::styled(unidentified()).await, Memory::new(1)).await;
+    other.snapshot("of-another").await;
+    other.until(State::InSync).await;
+    other.mirror.stop().await;
+    let target = Memory::new(2);
+    for (key, bytes) in other.target.objects() {
+        if key.as_str().starts_with("base/") {
+            target.spoil(&key, Some(bytes));
+        }
+    }
+    let before = target.objects();
+    let mut m = Mirrored::onto(World::styled(unidentified()).await, target).await;
+    m.world.cluster.reseed(99);
+    m.snapshot("ours").await;
+    m.until(State::Stalled).await;
+    let stalled = m.mirror.row().await.unwrap().unwrap().stalled.unwrap();
+    assert!(
+        stalled.reason.contains("holds another repository"),
+        "{stalled:?}"
+    );
+    let mut now = m.target.objects();
+    now.retain(|key, _| key.as_str().starts_with("base/"));
+    assert_eq!(now, before);
+}
+
+#[tokio::test]
+async fn a_root_that_only_an_old_primary_had_is_moved_aside_and_every_instant_restores() {
+    let mut m = Mirrored::with_one().await;
+    m.mirror.pause().await.unwrap();
+    m.until(State::Paused).await;
+    // The target went on alone for one snapshot.
+    let mut alone = m.world.cluster.clone();
+    alone.reseed(99);
+    std::mem::swap(&mut alone, &mut m.world.cluster);
+    m.world.take("theirs");
+    std::mem::swap(&mut alone, &mut m.world.cluster);
+    for request in alone.requests() {
+        m.note(&request);
+        match request {
+            Request::Put { key, bytes, .. } => m.target.spoil(&key, Some(bytes.into())),
+            Request::Delete { key, .. } => m.target.spoil(&key, None),
+        }
+    }
+    assert_eq!(newest(&m.target.objects(), "base"), Some(1));
+    m.snapshot("ours").await;
+    let wrong = Arc::new(Mutex::new(Vec::new()));
+    let found = Arc::clone(&wrong);
+    m.target.look(Box::new(move |objects| {
+        found.lock().extend(broken(objects, "base"));
+    }));
+    m.mirror.resync("it returns", true).await.unwrap();
+    m.mirror.resume().await.unwrap();
+    m.until(State::InSync).await;
+    assert_eq!(*wrong.lock(), Vec::<String>::new());
+    m.equal().await;
+    let kept = m.target.objects().into_keys().filter(|key| {
+        let key = key.as_str();
+        key.starts_with(".snapgate/kept/prod/divergent-") && key.ends_with("-index-1")
+    });
+    assert_eq!(kept.count(), 1);
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_hidden_on_a_target_is_removed() {
+    let world = World::new().await;
+    let files = tempfile::tempdir().unwrap();
+    let target: Arc<dyn Store> = Arc::new(Directory::open(files.path().to_owned()).await.unwrap());
+    let permit = lock::upkeep(&Repository::new("prod"), Epoch(1));
+    let key = world.at("base/index-7").key;
+    target.begin_multipart(&permit, &key).await.unwrap();
+    assert_eq!(target.uploads().await.unwrap().len(), 1);
+    let mirrors = Mirrors::default();
+    let plan = MirrorsPlan {
+        targets: vec![TargetPlan::onto(StoreName::new("far"))],
+        journal_limit: DEFAULT_JOURNAL_LIMIT,
+    };
+    let of = source(&world);
+    let started = mirrors.start(&of, &plan, |_| Arc::clone(&target)).await;
+    started.unwrap();
+    assert_eq!(target.uploads().await.unwrap(), []);
+    mirrors.stop_all().await;
+
+    // Where a gateway is or was primary its clients may have uploads open.
+    crate::stores::own::create(&*target, &permit, ".snapgate/incarnation-1", vec![1])
+        .await
+        .unwrap();
+    target.begin_multipart(&permit, &key).await.unwrap();
+    let mirrors = Mirrors::default();
+    let started = mirrors.start(&of, &plan, |_| Arc::clone(&target)).await;
+    started.unwrap();
+    assert_eq!(target.uploads().await.unwrap().len(), 1);
+    mirrors.stop_all().await;
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_hidden_in_a_bucket_is_removed_by_its_keys() {
+    let mut m = Mirrored::new().await;
+    m.snapshot("one").await;
+    let (_service, bucket) = crate::stores::s3::lossy(1, 0.0).await;
+    let permit = lock::upkeep(&Repository::new("prod"), Epoch(1));
+    let ours = m.world.at("base/index-7").key;
+    let elsewhere = ObjectKey::parse("elsewhere/index-7").unwrap();
+    bucket.begin_multipart(&permit, &ours).await.unwrap();
+    let kept = bucket.begin_multipart(&permit, &elsewhere).await.unwrap();
+    let plan = TargetPlan::onto(StoreName::new("bucket"));
+    let mirror = Mirror::start(
+        source(&m.world),
+        Arc::clone(&bucket),
+        plan,
+        DEFAULT_JOURNAL_LIMIT,
+    );
+    let mirror = mirror.await.unwrap();
+    let upto = m.mirror.status().await.unwrap().unwrap().source_seq;
+    assert!(mirror.has(upto, Duration::from_secs(30)).await);
+    mirror.stop().await;
+    assert_eq!(bucket.uploads().await.unwrap(), [(elsewhere, kept)]);
+}
