@@ -5,7 +5,7 @@
 //! know is frozen until it is adopted. A scan only adds rows
 //! for what lies there and takes out rows for what does not; it changes no object. A listing that fails changes nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use futures::future::try_join_all;
 use policies::key::{Class, ObjectKey, Place, RESERVED};
@@ -168,7 +168,7 @@ impl Door {
             .map_err(|e| store_failed("list the store", &e))?;
         let last = page.len() < PAGE;
         let until = page.last().map(|l| l.name.as_str().to_owned());
-        let mut ours = HashMap::new();
+        let mut ours = BTreeMap::new();
         for listed in page {
             if let Some(class) = self.class_here(open, &listed.name) {
                 scan.count(&listed, &class);
@@ -206,7 +206,7 @@ impl Door {
         open: &OpenRepository,
         after: Option<String>,
         until: Option<String>,
-        mut there: HashMap<ObjectKey, Stat>,
+        mut there: BTreeMap<ObjectKey, Stat>,
     ) -> Result<(), Error> {
         let permit = open.upkeep();
         let mut after = after;

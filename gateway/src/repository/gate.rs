@@ -9,7 +9,7 @@ use std::time::Duration;
 use policies::identity::Repository;
 use policies::key::{Class, ObjectKey, Writing};
 use policies::lock::{self, Freeze, Lock, Permit, Verdict};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::door::{Found, OpenRepository};
@@ -23,7 +23,9 @@ const HOLD: Duration = Duration::from_secs(25);
 #[derive(Debug)]
 pub struct Gate {
     /// What the state database said.
-    row: watch::Sender<LockRow>,
+    row: parking_lot::RwLock<LockRow>,
+    /// Wakes held writes in the order in which they came.
+    moved: Notify,
     /// What this process alone doubts: its start could not be carried through, or the doubt not be written down.
     doubt: parking_lot::Mutex<Option<Freeze>>,
     /// Hand-overs and takes go one at a time.
@@ -36,7 +38,8 @@ impl Gate {
     #[must_use]
     pub fn new(row: LockRow) -> Self {
         Self {
-            row: watch::Sender::new(row),
+            row: parking_lot::RwLock::new(row),
+            moved: Notify::new(),
             doubt: parking_lot::Mutex::new(None),
             moving: tokio::sync::Mutex::new(()),
             retired: AtomicBool::new(false),
@@ -56,7 +59,7 @@ impl Gate {
 
     /// The row as the state database said, whatever this process doubts: for who settles the doubt.
     pub(super) fn told(&self) -> LockRow {
-        self.row.borrow().clone()
+        self.row.read().clone()
     }
 
     pub(super) fn doubted(&self) -> Option<Freeze> {
@@ -70,13 +73,13 @@ impl Gate {
 
     /// Takes over what the state database said; older rows are ignored.
     pub(super) fn saw(&self, row: LockRow) {
-        self.row.send_if_modified(|known| {
-            let newer = row.version > known.version && !self.retired.load(Ordering::SeqCst);
-            if newer {
+        {
+            let mut known = self.row.write();
+            if row.version > known.version && !self.retired.load(Ordering::SeqCst) {
                 *known = row;
+                self.moved.notify_waiters();
             }
-            newer
-        });
+        }
         // A doubt that is written down ends where that ends.
         if matches!(self.told().lock, Lock::Frozen { .. }) {
             self.trust();
@@ -86,23 +89,23 @@ impl Gate {
     /// Freezes this process's view without asking the state database; for good: [`Door::doubt`].
     pub(super) fn doubt(&self, reason: Freeze) {
         self.doubt.lock().get_or_insert(reason);
-        self.row.send_modify(|_| {});
+        self.moved.notify_waiters();
     }
 
     /// This process doubts no more.
     pub(super) fn trust(&self) {
         *self.doubt.lock() = None;
-        self.row.send_modify(|_| {});
+        self.moved.notify_waiters();
     }
 
     /// Ends this view for good: whoever came in by it is told to ask again, and then meets the repository where it
     /// is now. Else a lock that is held on the new store would admit writes to the old one.
     pub(super) fn retire(&self, reason: Freeze) {
-        self.row.send_modify(|row| {
-            self.retired.store(true, Ordering::SeqCst);
-            let epoch = row.lock.epoch();
-            row.lock = Lock::Frozen { epoch, reason };
-        });
+        let mut row = self.row.write();
+        self.retired.store(true, Ordering::SeqCst);
+        let epoch = row.lock.epoch();
+        row.lock = Lock::Frozen { epoch, reason };
+        self.moved.notify_waiters();
     }
 
     /// While it is not known what the store holds, even reads are refused: an empty list or a 404 would make
@@ -193,13 +196,13 @@ impl OpenRepository {
         writing: Writing,
         deadline: Instant,
     ) -> Result<(), Error> {
-        let mut seen = self.gate.row.subscribe();
-        seen.borrow_and_update();
+        // Before the lock is asked: no move in between is missed.
+        let moved = self.gate.moved.notified();
         if !matches!(self.ask(caller, writing), Verdict::Wait) {
             return Ok(());
         }
-        match tokio::time::timeout_at(deadline, seen.changed()).await {
-            Ok(_) => Ok(()),
+        match tokio::time::timeout_at(deadline, moved).await {
+            Ok(()) => Ok(()),
             Err(_) => Err(Error::SlowDown(format!(
                 "The writer lock of repository '{}' is being handed over; try again.",
                 self.name
