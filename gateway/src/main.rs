@@ -16,6 +16,8 @@ mod mirror;
 mod random;
 mod repository;
 mod serve;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod stores;
 mod telemetry;

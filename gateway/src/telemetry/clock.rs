@@ -11,6 +11,10 @@ use time::macros::format_description;
 )]
 #[must_use]
 pub fn now() -> OffsetDateTime {
+    #[cfg(test)]
+    if let Some(simulated) = simulated::now() {
+        return simulated;
+    }
     OffsetDateTime::now_utc()
 }
 
@@ -55,6 +59,30 @@ pub fn rfc3339_micros(time: OffsetDateTime) -> String {
         clock.second(),
         clock.microsecond(),
     )
+}
+
+/// A wall clock that shows what it was set to, on this thread, and goes on with the runtime's own time.
+#[cfg(test)]
+pub mod simulated {
+    use std::cell::Cell;
+    use time::OffsetDateTime;
+    use tokio::time::Instant;
+
+    thread_local! {
+        static SET: Cell<Option<(OffsetDateTime, Instant)>> = const { Cell::new(None) };
+    }
+
+    pub fn set(to: OffsetDateTime) {
+        SET.set(Some((to, Instant::now())));
+    }
+
+    pub fn unset() {
+        SET.set(None);
+    }
+
+    pub(super) fn now() -> Option<OffsetDateTime> {
+        SET.get().map(|(to, since)| to + since.elapsed())
+    }
 }
 
 #[cfg(test)]

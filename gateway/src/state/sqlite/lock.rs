@@ -5,6 +5,8 @@ use policies::lock::Lock;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::rows::{count, int};
+#[cfg(test)]
+use super::simulated::mutant;
 use super::writer::{Fault, Tx};
 use super::{audit, intents};
 use crate::state::facts;
@@ -21,6 +23,10 @@ pub(super) fn check(
     repository: RepositoryId,
 ) -> Result<Epoch, WriteError> {
     let known = tx.memory.repository(repository).ok_or_else(unknown)?;
+    #[cfg(test)]
+    if mutant::leaves_out(mutant::LeftOut::LockCheck) {
+        return Ok(known.lock.lock.epoch());
+    }
     leave.check(&known.identity.name, &known.lock)
 }
 

@@ -40,6 +40,8 @@ mod warnings;
 mod writer;
 
 #[cfg(test)]
+pub mod simulated;
+#[cfg(test)]
 mod tests;
 
 pub use open::OpenError;
@@ -79,16 +81,20 @@ impl Database {
         let readers = (0..READERS)
             .map(|_| open::reader(path).map(Mutex::new))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
+        Ok(Self::over(readers, writer))
+    }
+
+    fn over(readers: Box<[Mutex<Connection>]>, writer: Writer) -> Self {
+        Self {
             readers,
             turn: AtomicUsize::new(0),
             writer,
-        })
+        }
     }
 
     /// The first connection that is free: the one used last, whose cache is warm.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % READERS;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.readers.len();
         let free = self.readers.iter().find_map(Mutex::try_lock);
         work(&free.unwrap_or_else(|| self.readers[turn].lock()))
     }

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use policies::identity::StoreName;
 use policies::lock::Permit;
 
+#[cfg(test)]
+use super::simulated::mutant;
 use super::{Database, State, unrefusable};
 use crate::state::{
     Intent, IntentId, NewIntent, Nodes, Object, Removal, RepositoryId, Result, WriteError,
@@ -66,6 +68,10 @@ impl Nodes for Database {
     }
 
     async fn has_stood(&self, store: &StoreName) -> Result<bool> {
+        #[cfg(test)]
+        if mutant::leaves_out(mutant::LeftOut::StrangerCheck) {
+            return Ok(false);
+        }
         self.read(|db| {
             let known = db
                 .prepare_cached("SELECT 1 FROM incarnations WHERE store = ?1")?

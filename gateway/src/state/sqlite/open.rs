@@ -16,7 +16,7 @@ use super::schema;
 
 /// SQLite's file access for a database that one process owns: the index of the log lies in this process's
 /// memory, and its locks are taken there. A program beside it finds the file locked.
-const OWNED: &str = "unix-excl";
+pub(super) const OWNED: &str = "unix-excl";
 /// Page cache of the writing connection and of each reading one, in KiB.
 const WRITER_CACHE: i64 = 16 * 1024;
 const READER_CACHE: i64 = 2 * 1024;

@@ -65,6 +65,8 @@ pub(super) struct Tx<'a> {
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    #[cfg(test)]
+    inline: Option<super::simulated::Inline>,
 }
 
 impl Writer {
@@ -72,12 +74,7 @@ impl Writer {
         let opened = open::open(path)?;
         let memory = Memory::load(&opened.writer)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let thread = Thread {
-            db: opened.writer,
-            memory,
-            checkpointed: 0,
-            lock: opened.lock,
-        };
+        let thread = Thread::new(opened.writer, memory, opened.lock);
         let thread = std::thread::Builder::new()
             .name("state-writer".into())
             .spawn(move || thread.run(jobs))
@@ -88,7 +85,18 @@ impl Writer {
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
+            #[cfg(test)]
+            inline: None,
         })
+    }
+
+    #[cfg(test)]
+    pub fn inline(inline: super::simulated::Inline) -> Self {
+        Self {
+            queue: None,
+            thread: None,
+            inline: Some(inline),
+        }
     }
 
     /// Runs `work` in a transaction; what it returns is durable.
@@ -103,6 +111,11 @@ impl Writer {
             result: None,
             reply,
         };
+        #[cfg(test)]
+        if let Some(inline) = &self.inline {
+            inline.run(Box::new(job)).await;
+            return answer.await.map_err(|_| Error::Closed)?;
+        }
         let queue = self.queue.as_ref().ok_or(Error::Closed)?;
         queue.send(Box::new(job)).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
@@ -120,12 +133,12 @@ impl Drop for Writer {
     }
 }
 
-trait Job: Send {
+pub(super) trait Job: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> Ran;
     fn answer(self: Box<Self>, committed: Result<()>);
 }
 
-enum Ran {
+pub(super) enum Ran {
     Kept,
     /// The request's changes are to be taken back; the I/O error, if it was one.
     Undone(Option<rusqlite::Error>),
@@ -166,8 +179,8 @@ where
     }
 }
 
-struct Thread {
-    db: Connection,
+pub(super) struct Thread {
+    pub(super) db: Connection,
     memory: Memory,
     /// Rows changed at the last checkpoint.
     checkpointed: u64,
@@ -175,6 +188,15 @@ struct Thread {
 }
 
 impl Thread {
+    pub(super) fn new(db: Connection, memory: Memory, lock: File) -> Self {
+        Self {
+            db,
+            memory,
+            checkpointed: 0,
+            lock,
+        }
+    }
+
     fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
         let mut group = Vec::with_capacity(GROUP);
         while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
@@ -196,7 +218,7 @@ impl Thread {
         drop(self.lock);
     }
 
-    fn transaction(&mut self, group: &mut [Box<dyn Job>]) -> Result<()> {
+    pub(super) fn transaction(&mut self, group: &mut [Box<dyn Job>]) -> Result<()> {
         self.all(group).map_err(|e| {
             end_on_io_error(&e);
             failed(&e)
@@ -234,7 +256,7 @@ impl Thread {
     }
 
     /// After a transaction failed: what is in memory is what is on disk again.
-    fn start_over(&mut self) {
+    pub(super) fn start_over(&mut self) {
         let rolled_back = if self.db.is_autocommit() {
             Ok(())
         } else {
