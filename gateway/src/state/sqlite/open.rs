@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{FlockOperation, flock, statfs};
 
 use super::schema;
@@ -90,12 +90,29 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     if !closed_in_order(&writer)? {
         check(&writer)?;
     }
+    carry_over(&writer)?;
     writer.execute("UPDATE meta SET value = 0 WHERE name = 'clean'", [])?;
     // The database file's own name must survive a power cut.
     File::open(directory)
         .and_then(|d| d.sync_all())
         .map_err(io)?;
     Ok(Opened { writer, lock })
+}
+
+/// What a run that ended in disorder left in the write-ahead log goes into the database: runs too short to make a
+/// checkpoint of their own must not let the log grow from start to start.
+fn carry_over(db: &Connection) -> rusqlite::Result<()> {
+    match shorten_log(db) {
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            tracing::warn!(cause = %e, "the write-ahead log of the state database cannot be shortened now");
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+fn shorten_log(db: &Connection) -> rusqlite::Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// A connection that cannot write.
@@ -113,7 +130,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
 /// Says that the database was closed in order, as the last thing written.
 pub(super) fn close_in_order(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE meta SET value = 1 WHERE name = 'clean'", [])?;
-    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    shorten_log(db)
 }
 
 fn own(path: &Path) -> Result<File, OpenError> {

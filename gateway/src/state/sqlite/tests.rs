@@ -261,6 +261,35 @@ async fn a_history_that_is_forged_with_fitting_hashes_is_still_no_history_of_one
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_after_kills_do_not_let_the_log_grow() {
+    let (state, directory) = fresh().await;
+    let world = World::held(&*state, "logs").await;
+    let names = (0..200).map(|n| format!("indices/u/0/__{n}"));
+    for name in names {
+        let put = world.put(&name);
+        state.record(&world.permit(), put).await.unwrap();
+    }
+    // As it lies there when the process is killed now.
+    let killed = tempfile::tempdir().unwrap();
+    for file in ["state.db", "state.db-wal"] {
+        std::fs::copy(directory.path().join(file), killed.path().join(file)).unwrap();
+    }
+    let log = || {
+        std::fs::metadata(killed.path().join("state.db-wal"))
+            .unwrap()
+            .len()
+    };
+    let left = log();
+    let next = open_in(killed.path());
+    assert!(
+        left > 1 << 20 && log() < 1 << 16,
+        "{left} bytes, then {}",
+        log()
+    );
+    assert!(world.object(&next, "indices/u/0/__199").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_common_prefix_costs_a_seek_however_much_lies_below() {
     let (state, directory) = fresh().await;
     let world = World::held(&*state, "logs").await;
