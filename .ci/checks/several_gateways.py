@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import threading
 import time
 
@@ -77,6 +78,26 @@ def any_of_three_nodes_serves_any_request(bench):
     any_node_serves_any_request(bench, 3)
 
 
+def root_in_parts(site):
+    """The newest root once more under the next number, with room between its words, each part through another node and completed by the first."""
+    _, listed = Client(site.account("prod")).call("GET", query={"list-type": "2", "prefix": f"{BASE}/index-"})
+    newest = max(int(number) for number in re.findall(rb"<Key>[^<]*/index-(\d+)</Key>", listed))
+    root = site.get(f"{BASE}/index-{newest}")
+    whole = root[:1] + b" " * (11 << 20) + root[1:]
+    parts, name = [], f"{BASE}/index-{newest + 1}"
+    each = [site.account("prod", node.port).boto() for node in site.nodes]
+    upload = each[0].create_multipart_upload(Bucket=BUCKET, Key=name)["UploadId"]
+    for number in (1, 2, 3):
+        piece = whole[(number - 1) * (5 << 20):number * (5 << 20)]
+        made = each[number % len(each)].upload_part(Bucket=BUCKET, Key=name, UploadId=upload, PartNumber=number, Body=piece)
+        parts.append({"PartNumber": number, "ETag": made["ETag"]})
+    each[0].complete_multipart_upload(Bucket=BUCKET, Key=name, UploadId=upload, MultipartUpload={"Parts": parts})
+    for node in site.nodes:
+        expect("the root on every node", site.get(name, node.port) == whole, True)
+        points = node.ask("restore-points", REPOSITORY)
+        expect("the newest restore point", max(point["generation"] for point in points), newest + 1)
+
+
 @promise
 def the_clients_get_back_every_byte_over_two_nodes(bench):
     account = Site(bench, 2).account("prod")
@@ -100,6 +121,7 @@ def opensearch_lives_over_two_and_three_nodes(bench):
         life = Life(node, name, name, seed)
         life.register("s3", {"client": name, "bucket": BUCKET, "base_path": BASE, "buffer_size": "5mb"})
         life.live(LARGE)
+        root_in_parts(site)
         for one in site.nodes:
             expect(f"{one.name} is frozen", "frozen" in str(one.ask("status")).lower(), False)
         code, said = site.nodes[0].command("audit", "verify")
