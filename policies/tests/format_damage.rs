@@ -138,20 +138,30 @@ const DAMAGES: &[(&str, Damage)] = &[
     }),
 ];
 
-/// The table of docs and issue: class x damage -> how it is found. Every cell names the object and exactly the snapshots hit.
-#[test]
-fn damage_names_the_object_and_exactly_the_snapshots_hit() {
-    let mut table: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+/// The table's cell: class x damage.
+#[derive(Default)]
+struct Cell {
+    tried: usize,
+    /// As what it was found; empty where the format cannot tell.
+    found: BTreeMap<&'static str, usize>,
+}
+
+type Table = BTreeMap<(&'static str, &'static str), Cell>;
+
+const SWAPPED: &str = "swapped";
+
+/// Damages every sample of every fixture: its finding names the object and exactly the snapshots that need it.
+fn damage_all(table: &mut Table, tried: &mut BTreeMap<String, BTreeMap<&'static str, usize>>) {
     for fixture in repositories::all() {
         for member in samples(&fixture) {
+            let class = member.class.label();
+            let of_fixture = tried.entry(fixture.name.clone()).or_default();
+            *of_fixture.entry(class).or_default() += 1;
             for (name, damage) in DAMAGES {
                 let mut objects = fixture.objects.clone();
                 damage(&mut objects, member.key.as_str());
                 let findings = verify(&fixture, objects);
-                let named = findings
-                    .get(member.key.as_str())
-                    .or_else(|| findings.get(&first_part(member.key.as_str())));
-                let (kind, snapshots) = named.unwrap_or_else(|| {
+                let (kind, snapshots) = finding(&findings, &member).unwrap_or_else(|| {
                     panic!("{} {name} {}: {findings:?}", fixture.name, member.key)
                 });
                 assert_eq!(
@@ -159,29 +169,24 @@ fn damage_names_the_object_and_exactly_the_snapshots_hit() {
                     "{} {name} {}",
                     fixture.name, member.key
                 );
-                table
-                    .entry((member.class.label(), name))
-                    .or_default()
-                    .insert(kind);
+                let cell = table.entry((class, name)).or_default();
+                cell.tried += 1;
+                *cell.found.entry(kind).or_default() += 1;
             }
         }
     }
-    let mut report = String::new();
-    for ((class, damage), kinds) in table {
-        writeln!(
-            report,
-            "{class:15} {damage:16} {}",
-            kinds.into_iter().collect::<Vec<_>>().join(", ")
-        )
-        .unwrap();
-    }
-    insta::assert_snapshot!(report);
 }
 
-/// Two objects of one class that changed places: their bytes are intact, so it shows where the two disagree with the rest.
-#[test]
-fn swapped_objects_are_noticed_wherever_the_format_can_tell() {
-    let mut table: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+fn finding<'a>(
+    findings: &'a Findings,
+    member: &Member,
+) -> Option<&'a (&'static str, Vec<Arc<str>>)> {
+    let named = findings.get(member.key.as_str());
+    named.or_else(|| findings.get(&first_part(member.key.as_str())))
+}
+
+/// Two objects of one class change places: their bytes are intact, so it shows where the two disagree with the rest.
+fn swap_all(table: &mut Table) {
     for fixture in repositories::all() {
         let samples = samples(&fixture);
         for (first, second) in samples.iter().zip(&samples[1..]) {
@@ -196,31 +201,125 @@ fn swapped_objects_are_noticed_wherever_the_format_can_tell() {
             objects.insert(first.key.to_string(), b.clone());
             objects.insert(second.key.to_string(), a.clone());
             let findings = verify(&fixture, objects);
+            let cell = table.entry((first.class.label(), SWAPPED)).or_default();
+            cell.tried += 1;
+            let Some((kind, _)) = findings.values().next() else {
+                continue;
+            };
+            *cell.found.entry(kind).or_default() += 1;
             let hit: BTreeSet<_> = findings
                 .values()
                 .flat_map(|(_, snapshots)| snapshots.clone())
                 .collect();
-            let expected: BTreeSet<_> = first
-                .snapshots
-                .iter()
-                .chain(&second.snapshots)
-                .cloned()
-                .collect();
-            let (noticed, all) = table.entry(first.class.label()).or_default();
-            *all += 1;
-            *noticed += usize::from(!findings.is_empty());
+            let either = first.snapshots.iter().chain(&second.snapshots).cloned();
             if matches!(first.class, Class::Data { .. } | Class::SnapshotInfo(_)) {
                 assert_eq!(
-                    hit, expected,
+                    hit,
+                    either.collect(),
                     "{} {} {}",
-                    fixture.name, first.key, second.key
+                    fixture.name,
+                    first.key,
+                    second.key
                 );
             }
         }
     }
-    let report: Vec<_> = table
-        .iter()
-        .map(|(class, (noticed, all))| format!("{class}: {noticed} of {all}"))
-        .collect();
-    insta::assert_snapshot!(report.join("\n"));
+}
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/CORRUPTION.md");
+
+const HEAD: &str = "# What verification finds
+
+`format_damage::damage_names_the_object_and_exactly_the_snapshots_hit` makes this page and fails where it differs;
+`SNAPGATE_WRITE_PAGE=1 cargo test --ignore-rust-version -p policies --test format_damage` writes it anew.
+
+A sample of the objects of every class, in every repository of `fixtures/`, is damaged in every way, one at a time. Each finding names
+the object and exactly the snapshots that need it. `verify` without `--deep` lists the store and finds what is *missing* or has another
+*size* than the metadata says. `verify --deep` reads the bytes too: *unreadable* is a frame, checksum or body that cannot be read,
+*checksum* a Lucene footer that does not fit the bytes or is not the listed one, *of another snapshot* a description under a name that
+is not its own. Numbers: how often it was found so, of how often it was tried.
+
+";
+
+const FOOT: &str = "
+What the format alone cannot tell, because there is nothing to compare with:
+
+- A root has no checksum. The flipped bit here breaks its text; one in a uuid, a version or a time that leaves text is JSON like any other.
+- The global metadata of a snapshot does not say whose it is; another snapshot's in its place is intact.
+- Index metadata and shard indexes that changed places are seen by the numbers of shards or the files that do not fit; two that list the
+  same are interchangeable.
+";
+
+/// Shallow findings need no bytes.
+fn depth(kind: &str) -> &'static str {
+    match kind {
+        "missing" | "size" => "shallow",
+        _ => "deep",
+    }
+}
+
+fn page(table: &Table, tried: &BTreeMap<String, BTreeMap<&str, usize>>) -> String {
+    let mut page = HEAD.to_owned();
+    let damages = DAMAGES.iter().map(|(name, _)| *name).chain([SWAPPED]);
+    let damages: Vec<_> = damages.collect();
+    let classes: BTreeSet<_> = table.keys().map(|(class, _)| *class).collect();
+    row(
+        &mut page,
+        "class",
+        damages.iter().map(|name| (*name).to_owned()),
+    );
+    row(&mut page, "---", damages.iter().map(|_| "---".to_owned()));
+    for class in &classes {
+        let cells = damages.iter().map(|damage| {
+            table.get(&(class, damage)).map_or_else(
+                || "no two to swap".to_owned(),
+                |cell| {
+                    let kinds = cell.found.iter().map(|(kind, found)| {
+                        format!("{kind} ({}): {found} of {}", depth(kind), cell.tried)
+                    });
+                    let kinds = kinds.collect::<Vec<_>>().join("; ");
+                    match kinds.as_str() {
+                        "" => format!("not by the format: 0 of {}", cell.tried),
+                        _ => kinds,
+                    }
+                },
+            )
+        });
+        row(&mut page, class, cells);
+    }
+    page.push_str("\nObjects tried of each class:\n\n");
+    row(
+        &mut page,
+        "repository",
+        classes.iter().map(|class| (*class).to_owned()),
+    );
+    row(&mut page, "---", classes.iter().map(|_| "--:".to_owned()));
+    for (fixture, by_class) in tried {
+        let counts = classes
+            .iter()
+            .map(|class| by_class.get(class).map_or(0, |n| *n).to_string());
+        row(&mut page, fixture, counts);
+    }
+    page + FOOT
+}
+
+fn row(page: &mut String, first: &str, rest: impl Iterator<Item = String>) {
+    let cells: Vec<_> = [first.to_owned()].into_iter().chain(rest).collect();
+    writeln!(page, "| {} |", cells.join(" | ")).unwrap();
+}
+
+#[test]
+fn damage_names_the_object_and_exactly_the_snapshots_hit() {
+    let (mut table, mut tried) = (Table::new(), BTreeMap::new());
+    damage_all(&mut table, &mut tried);
+    swap_all(&mut table);
+    for fixture in tried.values() {
+        assert!(fixture.len() == 7, "every class: {fixture:?}");
+    }
+    let page = page(&table, &tried);
+    if std::env::var_os("SNAPGATE_WRITE_PAGE").is_some() {
+        std::fs::write(PAGE, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(PAGE).unwrap_or_default();
+    assert!(written == page, "{PAGE} is not what was found:\n{page}");
 }

@@ -8,7 +8,7 @@
 //! The shard's `snap-<uuid>.dat` is the source of its files, not an old shard index: it is what restores read. The
 //! commit identity of a shard (`shard_state_id`) is lost; without it the next snapshot compares files, as before 7.8.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
@@ -33,7 +33,9 @@ pub enum Conflict {
     Form,
     #[error("the repository got another uuid since then")]
     OtherRepository,
-    #[error("index '{0}' was since then written anew into another directory")]
+    #[error(
+        "index '{0}' was since then written anew into another directory, or its directory has another name"
+    )]
     IndexAnew(Arc<str>),
     #[error("the shards of index '{0}' lie elsewhere since then")]
     PathType(Arc<str>),
@@ -73,10 +75,11 @@ pub fn parts(newest: &Root, donor: &Root, uuid: &str) -> Result<Vec<Part>, Confl
         if index.snapshots.binary_search(&position).is_err() {
             continue;
         }
+        // One name and one directory belong together in both roots.
         if newest
             .indices
             .iter()
-            .any(|now| now.name == index.name && now.id != index.id)
+            .any(|now| (now.name == index.name) != (now.id == index.id))
         {
             return Err(Conflict::IndexAnew(index.name.clone()));
         }
@@ -167,13 +170,17 @@ pub fn shard_index(current: Option<&[u8]>, snapshot: &[u8]) -> Result<Vec<u8>, U
             (items(&current, "files"), fields(&current, "snapshots"))
         }
     };
+    let name_of = |file: &Value| match file.get("name") {
+        Some(Value::Text(name)) => Some(name.clone()),
+        Some(_) | None => None,
+    };
+    let mut known: HashSet<Box<str>> = files.iter().filter_map(name_of).collect();
     let mut listed = Vec::new();
     for file in items(&added, "files") {
-        let Some(Value::Text(file_name)) = file.get("name").cloned() else {
+        let Some(file_name) = name_of(&file) else {
             continue;
         };
-        let same = |other: &Value| other.get("name") == Some(&Value::Text(file_name.clone()));
-        if !files.iter().any(same) {
+        if known.insert(file_name.clone()) {
             files.push(file);
         }
         listed.push(Value::Text(file_name));

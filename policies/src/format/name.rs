@@ -34,7 +34,7 @@ impl BlobName {
     }
 
     /// The two pieces whose concatenation is the name.
-    fn pieces(&self) -> (&str, &str) {
+    pub(in crate::format) fn pieces(&self) -> (&str, &str) {
         match &self.0 {
             Form::Short(length, bytes) => {
                 let rest = &bytes[..usize::from(*length)];

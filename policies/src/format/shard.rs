@@ -17,6 +17,10 @@ use super::smile::{Reader, SmileError};
 /// Objects that one body may list. A shard of 1 TB in pieces of 1 MB has as many.
 pub const MAX_OBJECTS: u64 = 1_000_000;
 
+/// Names that one list of a body may have: indices, failures or snapshots. A list costs memory for each name even where a name
+/// costs one byte, and a body of 256 MiB can be sent as 256 KiB. The clusters' own limits are far below.
+pub const MAX_LISTED: usize = 1_000_000;
+
 /// A file of the index, as far as the store holds bytes of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct File {
@@ -92,6 +96,8 @@ pub enum BodyError {
     Virtual(String),
     #[error("it lists more than {MAX_OBJECTS} objects")]
     TooManyObjects,
+    #[error("it lists more than {MAX_LISTED} names in '{0}'")]
+    TooManyNames(&'static str),
     #[error("it has {0} shards")]
     Shards(i64),
 }
@@ -130,6 +136,7 @@ impl ShardIndex {
                     reader.array(|reader| files.read(reader))?;
                 }
                 "snapshots" => reader.object(|reader, snapshot| -> Result<(), BodyError> {
+                    one_more(snapshots.len(), "snapshots")?;
                     snapshots.push(snapshot.into());
                     Ok(reader.skip()?)
                 })?,
@@ -145,6 +152,15 @@ impl ShardIndex {
             files: files.sorted(),
             snapshots,
         })
+    }
+}
+
+/// Whether a list that has `there` names may get another one.
+pub(super) fn one_more(there: usize, list: &'static str) -> Result<(), BodyError> {
+    if there < MAX_LISTED {
+        Ok(())
+    } else {
+        Err(BodyError::TooManyNames(list))
     }
 }
 

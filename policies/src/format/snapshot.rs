@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::shard::BodyError;
+use super::shard::{BodyError, one_more};
 use super::smile::{Event, Reader};
 
 /// Root-level `snap-<uuid>.dat`.
@@ -72,10 +72,12 @@ impl SnapshotInfo {
                 "version_id" => info.version_id = Some(reader.int()?),
                 "state" => state = Some(reader.text()?.into()),
                 "indices" => reader.array(|reader| -> Result<(), BodyError> {
+                    one_more(info.indices.len(), "indices")?;
                     info.indices.push(reader.text()?.into());
                     Ok(())
                 })?,
                 "failures" => reader.array(|reader| -> Result<(), BodyError> {
+                    one_more(info.failures.len(), "failures")?;
                     info.failures.extend(read_failure(reader)?);
                     Ok(())
                 })?,
@@ -159,6 +161,7 @@ fn read_count(reader: &mut Reader<'_>) -> Result<i64, BodyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::shard::MAX_LISTED;
     use crate::format::smile::{Flags, Value, encode};
 
     fn settings(shards: Value) -> Vec<u8> {
@@ -168,6 +171,24 @@ mod tests {
             ("settings".into(), settings),
         ]);
         encode(&Value::Object(vec![("logs".into(), index)]), Flags::CLUSTER)
+    }
+
+    #[test]
+    fn a_list_of_more_names_than_any_cluster_has_is_refused() {
+        let listing = |count| {
+            let fields = vec![
+                ("name".into(), Value::text("nightly")),
+                ("state".into(), Value::text("SUCCESS")),
+                ("indices".into(), Value::Array(vec![Value::text(""); count])),
+            ];
+            let body = Value::Object(vec![("snapshot".into(), Value::Object(fields))]);
+            SnapshotInfo::parse(&encode(&body, Flags::CLUSTER))
+        };
+        assert_eq!(listing(MAX_LISTED).unwrap().indices.len(), MAX_LISTED);
+        assert_eq!(
+            listing(MAX_LISTED + 1),
+            Err(BodyError::TooManyNames("indices"))
+        );
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Out {
         }
         self.number(files.len() as u64);
         for file in files {
-            self.name(&file.name.to_string());
+            self.name(&file.name);
             self.number(file.length);
             self.number(sizes.partition_point(|size| *size < file.part_size) as u64);
             self.0.push(u8::from(file.checksum.is_some()));
@@ -159,19 +159,17 @@ impl Out {
         }
     }
 
-    fn name(&mut self, name: &str) {
-        let digits: Option<Vec<u8>> = name
-            .strip_prefix(PREFIX)
-            .filter(|rest| rest.len() < usize::from(WHOLE))
-            .and_then(|rest| rest.bytes().map(digit).collect());
-        let Some(digits) = digits else {
+    fn name(&mut self, name: &BlobName) {
+        let (prefix, rest) = name.pieces();
+        let short = prefix == PREFIX && rest.len() < usize::from(WHOLE);
+        if !short || rest.bytes().any(|byte| digit(byte) == NO_DIGIT) {
             self.0.push(WHOLE);
-            return self.text(name);
-        };
-        self.0.push(digits.len() as u8);
+            return self.text(&name.to_string());
+        }
+        self.0.push(rest.len() as u8);
         let (mut bits, mut held) = (0_u32, 0);
-        for digit in digits {
-            bits = bits << 6 | u32::from(digit);
+        for byte in rest.bytes() {
+            bits = bits << 6 | u32::from(digit(byte));
             held += 6;
             if held >= 8 {
                 held -= 8;
@@ -184,11 +182,20 @@ impl Out {
     }
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    ALPHABET
-        .iter()
-        .position(|known| *known == byte)
-        .map(|at| at as u8)
+const NO_DIGIT: u8 = u8::MAX;
+
+/// The place of a character in [`ALPHABET`]; names are many, so it is looked up.
+fn digit(byte: u8) -> u8 {
+    const DIGITS: [u8; 256] = {
+        let mut digits = [NO_DIGIT; 256];
+        let mut at = 0;
+        while at < ALPHABET.len() {
+            digits[ALPHABET[at] as usize] = at as u8;
+            at += 1;
+        }
+        digits
+    };
+    DIGITS[usize::from(byte)]
 }
 
 struct In<'a>(&'a [u8]);
