@@ -121,7 +121,9 @@ pub async fn a_position_moves_on_and_never_while_a_reconciliation_is_recorded(st
     assert_eq!(change(state, &world, changes).await.applied, 4);
     world.record(state, "e").await;
     let begin = MirrorChange::BeginResync(Resync::begin("asked for", 77));
-    assert_eq!(change(state, &world, vec![begin]).await.applied, 5);
+    let begun = change(state, &world, vec![begin]).await;
+    assert_eq!(begun.applied, 5);
+    assert!(begun.resync.unwrap().ours, "it was reconciled before");
 }
 
 pub async fn a_backlog_is_exact(state: &dyn State) {
