@@ -20,14 +20,14 @@ class Region(Gateway):
     """A gateway that knows both stores; the repository lies in `home` and is mirrored to `mirrors` (store -> mode)."""
 
     def __init__(self, bench, name, folders, home, mirrors):
-        self._folders, self._in, self._mirrors = folders, home, mirrors
+        self._folders, self._in, self._onto = folders, home, mirrors
         super().__init__(bench, name, Store.directory(folders[home]), clusters=CLUSTERS)
 
     def _settings(self, store):
         text = super()._settings(store)
         stores = "".join(f'[stores.{name}]\nurl = "file://{path}"\n' for name, path in self._folders.items())
         start, end = text.index("[stores.behind]"), text.index("[repositories.")
-        mirrors = ", ".join(f'{{ store = "{name}", mode = "{mode}" }}' for name, mode in self._mirrors.items())
+        mirrors = ", ".join(f'{{ store = "{name}", mode = "{mode}" }}' for name, mode in self._onto.items())
         repository = text[end:].replace('store = "behind"', f'store = "{self._in}"') + f"mirrors = [{mirrors}]\n"
         return text[:start] + stores + repository
 

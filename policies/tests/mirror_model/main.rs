@@ -10,6 +10,7 @@ mod mutant;
 mod resync;
 #[path = "../search/mod.rs"]
 mod search;
+mod steps;
 mod world;
 
 use mutant::Mutant;
