@@ -179,7 +179,7 @@ impl Applier {
     }
 
     async fn once(&mut self, backoff: &mut Backoff) -> Result<(), Trouble> {
-        self.resync().await?;
+        self.resync(backoff).await?;
         self.follow(backoff).await
     }
 
