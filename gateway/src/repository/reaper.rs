@@ -323,6 +323,42 @@ impl Door {
         Ok(true)
     }
 
+    /// A write that was to replace deleted content did not take effect: that content lies at its name still, and is
+    /// looked for there again, by the reaper and by a recovery. Its second name stays too: a removal that is late
+    /// could hit what the next write keeps there. The caller has the turn at the key.
+    pub(super) async fn keep_in_place(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        key: &ObjectKey,
+    ) -> Result<(), Error> {
+        let deleted = self
+            .state
+            .tombstone(open.id, key)
+            .await
+            .map_err(|e| state_failed("look up deleted objects", &e))?;
+        let in_place = deleted.iter().any(|t| t.location == *key);
+        if deleted.is_empty() || in_place || self.lookup(open, key).await?.object.is_some() {
+            return Ok(());
+        }
+        let there = open
+            .store
+            .stat(key)
+            .await
+            .map_err(|e| store_failed("look at the name", &e))?;
+        let left = there.and_then(|there| {
+            let mut newest = deleted.into_iter().rev();
+            newest.find(|t| t.object.identity == there.identity)
+        });
+        if let Some(left) = left {
+            self.state
+                .move_tombstone(permit, left.id, key)
+                .await
+                .map_err(|e| state_failed("note where deleted content lies", &e))?;
+        }
+        Ok(())
+    }
+
     /// Deleted content lies at the name, or did.
     pub(super) async fn is_deleted_here(
         &self,

@@ -261,6 +261,7 @@ impl Door {
                 }
             }
             (Resolution::Abort, _) => {
+                self.keep_in_place(open, permit, key).await?;
                 self.state
                     .abort_intent(intent.id)
                     .await

@@ -36,14 +36,6 @@ pub enum Asked {
     List,
 }
 
-/// Deleted content that the database remembers: under which name, and whose it was.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Kept {
-    pub location: String,
-    pub key: String,
-    pub hash: Option<Vec<u8>>,
-}
-
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
     Asked {
@@ -115,7 +107,8 @@ pub enum Event {
         lineage: Lineage,
         store: Vec<(String, Bytes)>,
         catalog: Vec<(String, u64, Option<Vec<u8>>)>,
-        kept: Vec<Kept>,
+        /// Where deleted content lies.
+        kept: Vec<String>,
         intents: usize,
     },
     /// Something the schedule itself found.

@@ -10,7 +10,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rusqlite::Connection;
 
-use super::history::{Event, History, Kept, Life, Lineage};
+use super::history::{Event, History, Life, Lineage};
 use super::network::Network;
 use super::node::{BASE, Node};
 use super::shelf::Shelf;
@@ -388,18 +388,9 @@ impl World {
             .unwrap()
             .map(Result::unwrap)
             .collect();
-        let mut statement = db
-            .prepare("SELECT location, key, hash FROM tombstones")
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let mut statement = db.prepare("SELECT location FROM tombstones").unwrap();
         let kept = statement
-            .query_map([], |row| {
-                Ok(Kept {
-                    location: text(row.get(0)?),
-                    key: text(row.get(1)?),
-                    hash: row.get(2)?,
-                })
-            })
+            .query_map([], |row| Ok(String::from_utf8(row.get(0)?).unwrap()))
             .unwrap()
             .map(Result::unwrap)
             .collect();

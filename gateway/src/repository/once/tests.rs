@@ -334,3 +334,27 @@ async fn a_completed_upload_takes_nothing_from_a_writer_that_is_paused() {
         world.judge(&first, &second).await;
     }
 }
+
+/// The write that was to replace deleted content dies before it takes effect; a recovery reads the store anew.
+#[tokio::test]
+async fn what_was_deleted_stays_deleted_when_the_write_that_was_to_replace_it_dies() {
+    for place in [Place::OneGateway, Place::TwoNodes] {
+        let world = World::new(place).await;
+        world.first.write(FIRST).await.unwrap();
+        world.first.delete().await;
+        world.second.open.contest(&at().key);
+        let dead = Gate::closed();
+        let fault = Fault::Hold(Arc::clone(&dead));
+        world.second.store.plan(Operation::Publish, fault);
+        let second = world.second.put(SECOND, WriteCondition::Always);
+        dead.reached().await;
+        second.abort();
+        assert!(second.await.unwrap_err().is_cancelled());
+        let Side { door, open, .. } = &world.first;
+        door.resolve_all(open).await.unwrap();
+        door.scan(open).await.unwrap();
+        assert_eq!(world.first.content().await, None, "{place:?}");
+        world.second.write(SECOND).await.unwrap();
+        assert_eq!(world.first.content().await.as_deref(), Some(SECOND));
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use policies::key::Writing;
 
-use super::super::history::{Asked, Kept, Lineage, Told};
+use super::super::history::{Asked, Lineage, Told};
 use super::super::node::BASE;
 use super::{Judge, class};
 
@@ -15,7 +15,7 @@ impl Judge {
         lineage: Lineage,
         store: &[(String, Bytes)],
         catalog: &[(String, u64, Option<Vec<u8>>)],
-        kept: &[Kept],
+        kept: &[String],
         intents: usize,
     ) {
         if intents > 0 {
@@ -35,15 +35,9 @@ impl Judge {
                 return self.breaks(format!("W6: '{key}' is other bytes than the catalog says"));
             }
         }
-        for (key, bytes) in store
-            .iter()
-            .filter(|(key, _)| !key.starts_with(".snapgate/"))
-        {
+        for key in store.keys().filter(|key| !key.starts_with(".snapgate/")) {
             let orphan = class(key).is_some_and(|class| class.writing() == Writing::Once);
-            if !known.contains_key(key)
-                && !orphan
-                && !kept.iter().any(|kept| lies(kept, key, bytes))
-            {
+            if !known.contains_key(key) && !orphan && !kept.iter().any(|kept| kept == key) {
                 return self.breaks(format!("W6: the store has '{key}', the catalog has not"));
             }
         }
@@ -176,13 +170,4 @@ impl Judge {
             self.breaks(broken);
         }
     }
-}
-
-/// Deleted content lies where the database says, or still at its name, where a write was to replace it and did not.
-fn lies(kept: &Kept, name: &str, bytes: &Bytes) -> bool {
-    let same = kept
-        .hash
-        .as_ref()
-        .is_some_and(|hash| hash[..] == blake3::hash(bytes).as_bytes()[..]);
-    kept.location == name || (kept.key == name && same)
 }
