@@ -1,6 +1,8 @@
 //! Looks at all mirrors every few seconds: metrics, alarms, pace; and keeps the journals within their bounds.
 //!
 //! An alarm is said once when it begins and once when it ends; in between it stands in a metric. It decides nothing.
+//! Counting a backlog reads it, so looks come the rarer the longer they take: a target that is away for days must not
+//! cost its source anything.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +17,9 @@ use super::{Mirror, Mirrors, Trouble};
 use crate::telemetry::{clock, names};
 
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Of the time, one part in so many is spent on looking.
+const SHARE: u32 = 100;
+const RAREST: Duration = Duration::from_secs(60);
 /// How often the journals are looked at.
 const BOUND: Duration = Duration::from_secs(20);
 /// Failures are counted over this time.
@@ -56,6 +61,7 @@ pub async fn run(mirrors: Arc<Mirrors>) {
     let mut seen: HashMap<(Repository, StoreName), Seen> = HashMap::new();
     let mut bounded: Option<Instant> = None;
     loop {
+        let begun = Instant::now();
         let bound = bounded.is_none_or(|last| last.elapsed() >= BOUND);
         if bound {
             bounded = Some(Instant::now());
@@ -66,8 +72,13 @@ pub async fn run(mirrors: Arc<Mirrors>) {
             }
             look(&mirror, &mut seen).await;
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(pause(begun.elapsed())).await;
     }
+}
+
+/// Until the next look, after one that took so long.
+fn pause(took: Duration) -> Duration {
+    took.saturating_mul(SHARE).clamp(INTERVAL, RAREST)
 }
 
 async fn bound_journal(mirror: &Mirror) -> Result<(), Trouble> {
@@ -176,4 +187,16 @@ fn say(mirror: &Mirror, status: &Status, alarm: Alarm, on: bool) {
 )]
 fn as_f64(value: u64) -> f64 {
     value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_come_the_rarer_the_longer_they_take() {
+        assert_eq!(pause(Duration::from_millis(3)), INTERVAL);
+        assert_eq!(pause(Duration::from_millis(160)), Duration::from_secs(16));
+        assert_eq!(pause(Duration::from_secs(9)), RAREST);
+    }
 }
