@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import subprocess
+import urllib.error
 import urllib.request
 
 from rig.process import Process, accepts, free_port, wait_until
@@ -121,6 +122,9 @@ delete_retention = "{self._retention}"
     def resume(self):
         self._process.resume()
 
+    def pid(self):
+        return self._process.pid
+
     def kill(self):
         self._process.kill()
 
@@ -143,11 +147,16 @@ delete_retention = "{self._retention}"
         return json.loads(done.stdout)
 
     def mirror(self, store):
-        """What the admin API says of one mirror, asked without a process of its own."""
+        """What the admin API says of one mirror, asked without a process of its own; `state` is None while it does not run."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.admin}/v1/repositories/{REPOSITORY}/mirrors/{store}",
                                          headers={"Authorization": f"Bearer {self.token}"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return {"state": None}
 
     def _run(self, *arguments):
         env = {**self._env, "SNAPGATE_ADMIN": f"http://127.0.0.1:{self.admin}", "SNAPGATE_TOKEN_FILE": str(self._home / "token")}

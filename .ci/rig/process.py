@@ -62,16 +62,21 @@ class Process:
         return self.kill()
 
     def halt(self):
-        """Stops it where it stands; returns when each of its threads does."""
-        os.kill(self.pid, signal.SIGSTOP)
-        wait_until(self._stands, 10, f"{self.name} stands still", self, pause=0.001)
+        """Stops it where it stands; returns when each of its threads does, or has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGSTOP)
+        wait_until(self._stands, 10, f"{self.name} stands still", pause=0.001)
 
     def _stands(self):
-        states = [_state(thread / "stat") for thread in pathlib.Path(f"/proc/{self.pid}/task").iterdir()]
+        try:
+            states = [_state(thread / "stat") for thread in pathlib.Path(f"/proc/{self.pid}/task").iterdir()]
+        except FileNotFoundError:
+            return True
         return all(state in "TZX" for state in states)
 
     def resume(self):
-        os.kill(self.pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # it had ended before it was halted
+            os.kill(self.pid, signal.SIGCONT)
 
     def kill(self):
         if not self.ended():
