@@ -1,14 +1,16 @@
 """Region A (gateway, store, cluster) dies whole; region B has the mirror's store, a gateway with an empty state database and a cluster of its own.
 
 B promotes the mirror, its cluster restores and goes on snapshotting; A returns, finds out and freezes itself; A's store is brought back. Under
-`barrier` nothing acknowledged is lost; under `async` exactly what `promote` listed is.
+`barrier` nothing acknowledged is lost; under `async` exactly what `promote` listed is, also when A dies in the midst of snapshots and deletes.
 """
 
 import json
 import shutil
 
+from rig import repository
 from rig.check import expect, main, note, promise
 from rig.gateway import BASE, BUCKET, REPOSITORY, Gateway, Store
+from rig.history import History, Restorer
 from rig.life import Life
 from rig.node import OpenSearch
 from rig.process import wait_until
@@ -17,7 +19,7 @@ CLUSTERS = ("alpha", "beta")
 
 
 class Region(Gateway):
-    """A gateway that knows both stores; the repository lies in `home` and is mirrored to `mirrors` (store -> mode)."""
+    """A gateway that knows both stores; the repository lies in `home` and is mirrored to `mirrors` (store -> its settings)."""
 
     def __init__(self, bench, name, folders, home, mirrors):
         self._folders, self._in, self._onto = folders, home, mirrors
@@ -27,7 +29,7 @@ class Region(Gateway):
         text = super()._settings(store)
         stores = "".join(f'[stores.{name}]\nurl = "file://{path}"\n' for name, path in self._folders.items())
         start, end = text.index("[stores.behind]"), text.index("[repositories.")
-        mirrors = ", ".join(f'{{ store = "{name}", mode = "{mode}" }}' for name, mode in self._onto.items())
+        mirrors = ", ".join(f'{{ store = "{name}", {settings} }}' for name, settings in self._onto.items())
         repository = text[end:].replace('store = "behind"', f'store = "{self._in}"') + f"mirrors = [{mirrors}]\n"
         return text[:start] + stores + repository
 
@@ -58,7 +60,7 @@ def settings():
 
 def region_a(bench, mode):
     folders = {name: bench.folder(f"store-{name}") for name in ("eu", "us")}
-    a = Region(bench, "a", folders, "eu", {"us": mode}).start()
+    a = Region(bench, "a", folders, "eu", {"us": f'mode = "{mode}"'}).start()
     alpha = OpenSearch(bench, "3.8.0", "alpha").start({"default": a.accounts["alpha"]})
     life = Life(alpha, "shared", "docs")
     life.register("s3", settings())
@@ -165,6 +167,55 @@ def what_is_lost_is_exactly_what_promote_lists(bench):
     alpha.stop()
     a.stop()
     shutil.rmtree(folders["us"])
+
+
+def killed_in_the_midst(bench, settings, enough):
+    """Region A dies while its cluster takes and deletes snapshots without a pause: what the cluster knew, and where the stores are."""
+    folders = {name: bench.folder(f"store-{name}") for name in ("eu", "us")}
+    a = Region(bench, "a", folders, "eu", {"us": settings}).start()
+    history = History(bench, a.accounts["alpha"], 7, raw=12_000)
+    history.start()
+    wait_until(lambda: history.error or history.acknowledged >= 8 and enough(a), 120, "some snapshots are there", pause=0.02)
+    a.kill()
+    history.node.kill()
+    history.join(60)
+    expect("the cluster is gone", history.is_alive(), False)
+    return folders, history
+
+
+def go_on(bench, folders, home, history):
+    """Promotes the mirror cold, in a region whose gateway knows nothing, and restores all that is there; answers what `promote` said."""
+    b = Region(bench, "b", folders, home, {}).start()
+    done = b.json("promote", REPOSITORY, "--store", "us", "--writer", "beta", "--reason", "region A burns")
+    restorer = Restorer(bench, history.sums, {"default": b.accounts["beta"]}, [], history.life)
+    expect("snapshots restored from region B", restorer.from_service("default", b.accounts["beta"]), len(done["restore_point"]["snapshots"]))
+    b.stop()
+    return done
+
+
+@promise
+def killed_in_the_midst_of_snapshots_a_barrier_mirror_has_all_that_were_acknowledged(bench):
+    folders, history = killed_in_the_midst(bench, 'mode = "barrier"', lambda a: True)
+    folders.pop("eu").rename(bench.dir / "burnt")
+    done = go_on(bench, folders, "us", history)
+    expect("acknowledged snapshots that are missing", sorted(set(history.kept) - set(done["restore_point"]["snapshots"])), [])
+    note(f"{len(history.kept)} acknowledged snapshots were kept of {history.acknowledged}, all are there")
+
+
+@promise
+def killed_in_the_midst_of_snapshots_an_async_mirror_lacks_exactly_what_promote_lists(bench):
+    def behind(a):
+        return a.mirror("us")["lag"]["restore_points"] >= 3
+
+    folders, history = killed_in_the_midst(bench, 'mode = "async", bandwidth = "150KB/s"', behind)
+    there = {name: {one["name"] for one in repository.newest_root(folder / BASE)[1]["snapshots"]} for name, folder in folders.items()}
+    done = go_on(bench, folders, "eu", history)  # the gateway burnt, its store still answers
+    expect("snapshots at the restore point", sorted(done["restore_point"]["snapshots"]), sorted(there["us"]))
+    expect("snapshots that promote lists as missing", sorted(done["missing"]["snapshots"]), sorted(there["eu"] - there["us"]))
+    lost = set(history.kept) - there["us"]
+    expect("acknowledged snapshots that are lost and not listed", sorted(lost - set(done["missing"]["snapshots"])), [])
+    note(f"{len(lost)} acknowledged snapshots are lost, all of them listed")
+    expect("some were lost: the mirror was behind", bool(lost), True)
 
 
 main()
