@@ -62,6 +62,9 @@ pub enum Error {
     Failed(#[from] super::Error),
 }
 
+#[cfg(test)]
+mod tests;
+
 /// Who moves the lock, and why, for the audit log.
 struct Hand<'a> {
     principal: &'a str,

@@ -67,32 +67,45 @@ impl World {
         Self::start(files, site, cluster).await
     }
 
+    /// Ends the gateway as a crash does; what runs detached ends by itself.
+    async fn end(self) -> (Arc<tempfile::TempDir>, Site, build::Cluster) {
+        let mut state = Arc::clone(self.door.state());
+        drop((self.door, self.open, self.store));
+        while Arc::get_mut(&mut state).is_none() {
+            tokio::task::yield_now().await;
+        }
+        (self.files, self.site, self.cluster)
+    }
+
     /// Another start of the gateway on the same files.
     pub async fn restart(self) -> Self {
-        let (files, site, cluster) = (self.files, self.site, self.cluster);
-        drop((self.door, self.open, self.store));
+        let (files, site, cluster) = self.end().await;
         Self::start(files, site, cluster).await
     }
 
     /// Another start on the same store, with another file as its state database.
     pub async fn restart_on(self, database: &'static str) -> Self {
-        let (files, site, cluster) = (self.files, self.site, self.cluster);
-        drop((self.door, self.open, self.store));
+        let (files, site, cluster) = self.end().await;
         Self::start_on(files, site, cluster, database).await
     }
 
     /// Stops the gateway, copies its state database, and starts it again.
     pub async fn copy_database(self, to: &'static str) -> Self {
-        let (files, site, cluster) = (self.files, self.site, self.cluster);
-        drop((self.door, self.open, self.store));
+        let (files, site, cluster) = self.end().await;
         std::fs::copy(files.path().join(DATABASE), files.path().join(to)).unwrap();
+        Self::start(files, site, cluster).await
+    }
+
+    /// Another start after the file of the state database was emptied.
+    pub async fn empty_database(self) -> Self {
+        let (files, site, cluster) = self.end().await;
+        std::fs::write(files.path().join(DATABASE), []).unwrap();
         Self::start(files, site, cluster).await
     }
 
     /// Another start after the state database was lost.
     pub async fn forget(self) -> Self {
-        let (files, site, cluster) = (self.files, self.site, self.cluster);
-        drop((self.door, self.open, self.store));
+        let (files, site, cluster) = self.end().await;
         for entry in std::fs::read_dir(files.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {

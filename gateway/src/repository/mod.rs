@@ -28,6 +28,8 @@ pub mod miniature;
 mod multipart;
 pub mod nodes;
 mod once;
+#[cfg(test)]
+mod pair;
 mod pins;
 pub mod plan;
 pub mod promotion;

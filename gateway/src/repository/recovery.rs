@@ -19,6 +19,9 @@ use super::{Door, Error};
 use crate::state::{Intent, Tombstone, WriteError};
 use crate::stores::Identity;
 
+#[cfg(test)]
+mod tests;
+
 /// Tries to recover a repository beside other nodes.
 const AGAIN: usize = 4;
 

@@ -97,3 +97,15 @@ async fn a_number_that_another_database_takes_at_the_same_time_is_noticed() {
     let late = begin_after_ours(state, &at, world.store.as_ref()).await;
     assert_eq!(late.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_database_that_was_emptied_is_not_taken_for_a_first_start() {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    let world = world.empty_database().await;
+    let reason = frozen(&world);
+    assert!(
+        matches!(reason, Some(Freeze::AnchorAhead { .. })),
+        "{reason:?}"
+    );
+}

@@ -7,6 +7,7 @@ use crate::state::conformance::{World, conformance, entry};
 
 mod outcome;
 mod server;
+mod storms;
 mod tls;
 use crate::state::Nodes;
 use server::Server;

@@ -1,0 +1,84 @@
+//! A process that dies at any step of a write, and the start after it.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use policies::format::build::Request;
+
+use crate::repository::miniature::World;
+
+/// Polls some work so many times, then lets it go: the process died there. None = it was not done.
+async fn cut<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut left = polls;
+    poll_fn(move |cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        work.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+/// The first request of this kind of the snapshot's, and those before and after it.
+fn split(requests: Vec<Request>, kind: &str) -> (Vec<Request>, Request, Vec<Request>) {
+    let name = |request: &Request| match request {
+        Request::Put { key, .. } | Request::Delete { key, .. } => key.as_str().to_owned(),
+    };
+    let found = requests.iter().position(|r| name(r).contains(kind));
+    let mut before = requests;
+    let mut after = before.split_off(found.unwrap());
+    let request = after.remove(0);
+    (before, request, after)
+}
+
+/// A write of each path: write-once, a new name, a commit, and a replaced name.
+const KINDS: &[&str] = &["/__", "base/snap-", "base/index-", "base/index.latest"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_dies_at_any_step_of_a_write_leaves_it_done_or_not_done() {
+    for kind in KINDS {
+        let (mut done, mut undone) = (0, 0);
+        for polls in 1.. {
+            let mut world = World::new().await;
+            world.snapshot("one").await;
+            world.take("two");
+            let (before, request, after) = split(world.cluster.requests(), kind);
+            for earlier in before {
+                world.send(earlier).await.unwrap();
+            }
+            let Request::Put { key, bytes, .. } = request.clone() else {
+                panic!("a snapshot only puts");
+            };
+            let acknowledged = cut(polls, world.send(request.clone())).await.is_some();
+            let world = world.restart().await;
+            let (open, state) = (&world.open, world.door.state());
+            assert!(!open.gate.is_frozen(), "{kind} after {polls} polls");
+            assert_eq!(state.intents(open.id).await.unwrap(), []);
+            assert_eq!(world.store.uploads().await.unwrap(), []);
+            let row = world.door.lookup(open, &key).await.unwrap().object;
+            let hash = *blake3::hash(&bytes).as_bytes();
+            let is_done = row.as_ref().is_some_and(|row| row.hash == Some(hash));
+            assert!(is_done || !acknowledged, "{kind} after {polls} polls");
+            if is_done {
+                done += 1;
+                assert_eq!(std::fs::read(world.path(key.as_str())).unwrap(), bytes);
+            } else {
+                undone += 1;
+            }
+            // The client repeats what it got no answer to, and goes on.
+            world.send(request).await.unwrap();
+            for later in after {
+                world.send(later).await.unwrap();
+            }
+            assert_eq!(std::fs::read(world.path(key.as_str())).unwrap(), bytes);
+            if acknowledged {
+                break;
+            }
+        }
+        println!("{kind}: {undone} deaths left it undone, {done} done");
+        assert!(undone > 0 && done > 0, "{kind}: {undone} and {done}");
+    }
+}
