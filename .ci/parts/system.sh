@@ -1,4 +1,4 @@
-# Debian packages: the XFS tools for the power-cut rig, nginx as a peer, PostgreSQL for several gateways, unzip for distributions, JDKs and a native library for the clusters.
+# Debian packages: the XFS tools for the power-cut rig, nginx as a peer, PostgreSQL for several gateways, unzip for distributions, strace for slow disks, JDKs and a native library for the clusters.
 
 install_system() {
   local missing=()
@@ -6,6 +6,7 @@ install_system() {
   command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
   command -v nginx >/dev/null || missing+=(nginx-light)
   command -v unzip >/dev/null || missing+=(unzip)
+  command -v strace >/dev/null || missing+=(strace)
   command -v setpriv >/dev/null || missing+=(util-linux)
   ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing+=(postgresql)
   command -v mvn >/dev/null || missing+=(maven)
