@@ -218,6 +218,7 @@ impl Door {
                 ..
             } => {
                 self.end_intents(open, Patience::None).await?;
+                self.finish_rest(open).await?;
                 self.load_guard(open).await?;
             }
             Lock::Frozen { .. }

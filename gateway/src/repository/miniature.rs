@@ -28,6 +28,8 @@ pub struct Site {
     pub repository: &'static str,
     pub bucket: &'static str,
     pub base: &'static str,
+    /// How long deleted content is kept.
+    pub retention: Duration,
 }
 
 impl Default for Site {
@@ -36,6 +38,7 @@ impl Default for Site {
             repository: "prod",
             bucket: "backups",
             base: BASE,
+            retention: Duration::from_secs(60),
         }
     }
 }
@@ -58,6 +61,17 @@ impl World {
     /// Of a cluster that writes so.
     pub async fn styled(style: Style) -> Self {
         Self::at_site(Site::default(), style).await
+    }
+
+    /// Of a cluster whose names follow from `seed`, and a gateway that keeps deleted content so long.
+    pub async fn lasting(seed: u64, style: Style, retention: Duration) -> Self {
+        let site = Site {
+            retention,
+            ..Site::default()
+        };
+        let mut world = Self::at_site(site, style).await;
+        world.cluster = build::Cluster::new(seed, BASE, style);
+        world
     }
 
     pub async fn at_site(site: Site, style: Style) -> Self {
@@ -188,17 +202,27 @@ impl World {
     }
 
     pub async fn send(&self, request: Request) -> Result<(), Error> {
+        self.send_as(&caller(), request).await
+    }
+
+    pub async fn send_as(&self, caller: &Caller, request: Request) -> Result<(), Error> {
         match request {
-            Request::Put { key, bytes, .. } => self.put(key.as_str(), bytes).await.map(drop),
+            Request::Put { key, bytes, .. } => {
+                self.put_as(caller, key.as_str(), bytes).await.map(drop)
+            }
             Request::Delete { key, .. } => {
                 let bucket = self.open.plan.bucket.clone();
-                let verdicts = self.door.delete(&caller(), &bucket, vec![key]).await?;
+                let verdicts = self.door.delete(caller, &bucket, vec![key]).await?;
                 verdicts.into_iter().collect::<Result<_, _>>()
             }
         }
     }
 
     pub async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<Written, Error> {
+        self.put_as(&caller(), key, bytes).await
+    }
+
+    async fn put_as(&self, caller: &Caller, key: &str, bytes: Vec<u8>) -> Result<Written, Error> {
         let body = Body {
             size: Some(bytes.len() as u64),
             bytes: Box::pin(futures::stream::iter([Ok(Bytes::from(bytes))])),
@@ -208,10 +232,10 @@ impl World {
             compute: None,
         };
         let at = self.at(key);
-        self.door.may_write(&caller(), &at).await?;
+        self.door.may_write(caller, &at).await?;
         self.door
             .put(
-                &caller(),
+                caller,
                 &at,
                 body,
                 Details::default(),
@@ -268,8 +292,12 @@ impl World {
 }
 
 pub fn caller() -> Caller {
+    caller_of("a")
+}
+
+pub fn caller_of(cluster: &str) -> Caller {
     Caller {
-        cluster: Cluster::new("a"),
+        cluster: Cluster::new(cluster),
         request_id: "test".into(),
         invocation: None,
         presigned: false,
@@ -281,9 +309,9 @@ fn plan(site: Site) -> RepositoryPlan {
         bucket: Bucket::new(site.bucket),
         base_path: site.base.into(),
         store: StoreName::new("local"),
-        writers: BTreeSet::from([Cluster::new("a")]),
+        writers: BTreeSet::from([Cluster::new("a"), Cluster::new("b")]),
         readers: Readers::Everyone,
         mode: Mode::Auto,
-        retention: Duration::from_secs(60),
+        retention: site.retention,
     }
 }

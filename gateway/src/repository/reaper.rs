@@ -10,13 +10,13 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use policies::guard::{Point, holding};
 use policies::identity::Repository;
-use policies::key::{Class, ObjectKey, Place, RESERVED};
+use policies::key::{Class, ObjectKey, RESERVED};
 use policies::lock::{self, Lock, Permit};
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
-use super::{Address, Door, Error};
+use super::{Door, Error};
 use crate::state::{PartDetail, State, Tombstone};
 use crate::stores::Identity;
 
@@ -60,7 +60,7 @@ pub async fn run(door: Arc<Door>, name: Repository) {
 }
 
 impl Door {
-    async fn reap(&self, open: &OpenRepository, passed_ms: u64) -> Result<(), Error> {
+    pub(super) async fn reap(&self, open: &OpenRepository, passed_ms: u64) -> Result<(), Error> {
         let uptime = open.uptime_share(&self.state, passed_ms).await?;
         if !self.leads().await? {
             return Ok(());
@@ -76,13 +76,14 @@ impl Door {
                 return Ok(());
             };
             let points = self.points(open).await?;
+            let spares = spared(open, &points);
             let mut gone = Vec::with_capacity(due.len());
             let mut roots = Vec::new();
             for tombstone in due {
                 if self.is_held(open, &points, uptime, &tombstone) {
                     continue;
                 }
-                if self.reap_one(open, &permit, &tombstone).await? {
+                if self.reap_one(open, &permit, &tombstone, spares).await? {
                     gone.push(tombstone.id);
                     roots.extend(self.root_gone(open, &tombstone).await?);
                 }
@@ -90,7 +91,7 @@ impl Door {
             let progress = !gone.is_empty();
             if progress {
                 self.state
-                    .reaped(&permit, gone)
+                    .reaped(&permit, gone, spares)
                     .await
                     .map_err(|e| state_failed("forget deleted objects", &e))?;
                 self.state
@@ -136,22 +137,29 @@ impl Door {
         if holding(points, &visible, uptime_ms, open.retain_ms()).is_some() {
             return true;
         }
+        let newest = points.last().map(|point| point.sequence);
+        if newest.is_some_and(|newest| visible.contains(&newest))
+            && self.counted_then(open, &tombstone.object.key)
+        {
+            return true;
+        }
         // What lies under another name is not what the newest root reads.
         if tombstone.location != tombstone.object.key {
             return false;
         }
-        let at = Address {
-            bucket: open.plan.bucket.clone(),
-            key: tombstone.object.key.clone(),
-        };
-        match self.place_of(&at) {
-            Place::In { class, .. } => open.guarding.delete(&at.key, &class).is_err(),
-            Place::NestedRoot { .. }
-            | Place::View(_)
-            | Place::Outside { .. }
-            | Place::Reserved
-            | Place::NoSuchBucket => false,
-        }
+        let key = &tombstone.object.key;
+        let class = self.class_of(open, key);
+        open.guarding.delete(key, &class).is_err()
+    }
+
+    /// Before 7.6 a cluster writes shard indexes anew after its root, so that what counted when the newest root was
+    /// committed is not what counts now; and the root is a restore point that its successor will leave behind.
+    fn counted_then(&self, open: &OpenRepository, key: &ObjectKey) -> bool {
+        let of_a_shard = matches!(
+            self.class_of(open, key),
+            Class::ShardIndex { .. } | Class::ShardSnapshot { .. } | Class::Data { .. }
+        );
+        is_legacy(open) && open.retain_ms() > 0 && of_a_shard
     }
 
     /// The generation of a root of which nothing is left.
@@ -175,6 +183,7 @@ impl Door {
         open: &OpenRepository,
         permit: &Permit,
         tombstone: &Tombstone,
+        spares: u64,
     ) -> Result<bool, Error> {
         let _no_root_now = open.guarding.commits.read().await;
         let _turn = open.turn(&tombstone.object.key).await;
@@ -206,7 +215,7 @@ impl Door {
         if self.state.shared() {
             // First nobody can show it again, then the bytes go: a node that stops in between leaks them.
             self.state
-                .reaped(permit, vec![tombstone.id])
+                .reaped(permit, vec![tombstone.id], spares)
                 .await
                 .map_err(|e| state_failed("forget deleted objects", &e))?;
         }
@@ -381,6 +390,21 @@ impl Door {
         all.retain(|t| t.location == *key);
         Ok(all)
     }
+}
+
+/// The journal sequence of the newest root: nothing that is removed was needed by it.
+fn spared(open: &OpenRepository, points: &[Point]) -> u64 {
+    match points.last() {
+        Some(newest) if open.retain_ms() > 0 || !is_legacy(open) => newest.sequence,
+        Some(_) | None => u64::MAX,
+    }
+}
+
+fn is_legacy(open: &OpenRepository) -> bool {
+    open.guarding.with(|guard| {
+        let newest = guard.knowledge().newest();
+        newest.is_some_and(|newest| newest.root.is_legacy_form())
+    })
 }
 
 impl OpenRepository {

@@ -155,6 +155,7 @@ impl Door {
                 .await
                 .map_err(|e| Error::Unavailable(e.to_string()));
         }
+        self.resume_rest(open).await?;
         self.load_guard(open).await
     }
 

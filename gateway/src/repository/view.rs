@@ -154,43 +154,115 @@ impl Door {
                 None => return Ok(Listing::default()),
             },
         };
-        let query = PastQuery {
+        let mut query = PastQuery {
             bucket: open.bucket_id,
             repository: open.id,
             sequence: point.sequence,
             prefix: view.real_of(&request.prefix).unwrap_or_default(),
-            delimiter: request.delimiter,
+            delimiter: request.delimiter.clone(),
             after,
             limit: request.limit,
         };
-        let mut listing = self
-            .state
-            .list_at(&query)
-            .await
-            .map_err(|e| state_failed("list its earlier catalog", &e))?;
-        let base = open.plan.prefix();
-        let other_root = |object: &Object| {
-            let relative = object.key.as_str().strip_prefix(&base);
-            matches!(relative.map(Class::parse), Some(Class::Root(n)) if n != view.generation)
-        };
-        let mut entries = Vec::with_capacity(listing.entries.len());
-        for entry in listing.entries {
-            match entry {
-                Entry::Object(object) if other_root(&object) => {}
-                Entry::Object(object) => {
-                    let Some(spelt) = view.spelt_of(object.key.as_str()) else {
-                        continue;
-                    };
-                    entries.push(Entry::Object(Object {
-                        key: ObjectKey::parse(&spelt)?,
-                        ..object
-                    }));
+        let mut page = Page::of(&request, pointer(&open, view, &point)?, view)?;
+        loop {
+            let listing = self
+                .state
+                .list_at(&query)
+                .await
+                .map_err(|e| state_failed("list its earlier catalog", &e))?;
+            query.after = listing.entries.last().map(|e| name_of(e).to_owned());
+            for entry in listing.entries {
+                if let Some(entry) = spelt(&open, view, entry)? {
+                    page.push(entry);
                 }
-                Entry::Prefix(prefix) => entries.extend(view.spelt_of(&prefix).map(Entry::Prefix)),
+            }
+            if !listing.truncated || page.is_full() {
+                return Ok(page.end());
             }
         }
-        listing.entries = entries;
-        Ok(listing)
+    }
+}
+
+fn name_of(entry: &Entry) -> &str {
+    match entry {
+        Entry::Object(object) => object.key.as_str(),
+        Entry::Prefix(prefix) => prefix,
+    }
+}
+
+/// An entry as the view shows it; none for other roots, and for the pointer, which says what it said then.
+fn spelt(open: &OpenRepository, view: &View, entry: Entry) -> Result<Option<Entry>, Error> {
+    let Some(name) = view.spelt_of(name_of(&entry)) else {
+        return Ok(None);
+    };
+    let object = match entry {
+        Entry::Prefix(_) => return Ok(Some(Entry::Prefix(name))),
+        Entry::Object(object) => object,
+    };
+    let relative = object.key.as_str().strip_prefix(&*open.plan.prefix());
+    let hidden = match relative.map(Class::parse) {
+        Some(Class::Root(generation)) => generation != view.generation,
+        Some(Class::Pointer) => true,
+        _other => false,
+    };
+    let key = ObjectKey::parse(&name)?;
+    Ok((!hidden).then_some(Entry::Object(Object { key, ..object })))
+}
+
+/// One page of a view: the pointer stands among the entries where its name belongs, whatever is left out is made up for.
+struct Page {
+    limit: usize,
+    pointer: Option<Entry>,
+    entries: Vec<Entry>,
+}
+
+impl Page {
+    fn of(request: &ListRequest, pointer: Object, view: &View) -> Result<Self, Error> {
+        let name = format!("{}index.latest", view.spelt);
+        let entry = name.strip_prefix(&*request.prefix).map(|rest| {
+            let delimiter = request.delimiter.as_deref().filter(|d| !d.is_empty());
+            let folded = delimiter.and_then(|d| Some(rest.find(d)? + d.len()));
+            folded.map(|end| format!("{}{}", request.prefix, &rest[..end]))
+        });
+        let entry = match entry {
+            None => None,
+            Some(Some(prefix)) => Some(Entry::Prefix(prefix)),
+            Some(None) => Some(Entry::Object(Object {
+                key: ObjectKey::parse(&name)?,
+                ..pointer
+            })),
+        };
+        let after = request.after.as_deref().unwrap_or_default();
+        Ok(Self {
+            limit: request.limit,
+            pointer: entry.filter(|entry| name_of(entry) > after),
+            entries: Vec::new(),
+        })
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if let Some(pointer) = self
+            .pointer
+            .take_if(|pointer| name_of(pointer) <= name_of(&entry))
+            && name_of(&pointer) != name_of(&entry)
+        {
+            self.entries.push(pointer);
+        }
+        self.entries.push(entry);
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() > self.limit
+    }
+
+    fn end(mut self) -> Listing {
+        self.entries.extend(self.pointer.take());
+        let truncated = self.is_full();
+        self.entries.truncate(self.limit);
+        Listing {
+            entries: self.entries,
+            truncated,
+        }
     }
 }
 

@@ -184,8 +184,9 @@ pub trait State:
     async fn tombstone(&self, repository: RepositoryId, key: &ObjectKey) -> Result<Vec<Tombstone>>;
     /// The bytes of a hidden object now lie under another name.
     async fn move_tombstone(&self, permit: &Permit, id: u64, location: &ObjectKey) -> Result<()>;
-    /// Forgets tombstones whose bytes are gone.
-    async fn reaped(&self, permit: &Permit, ids: Vec<u64>) -> Result<()>;
+    /// Forgets tombstones whose bytes are gone. Restore points that were committed at or after the journal sequence
+    /// `spares` did not need them; the others are not complete any more if they were visible at their commit.
+    async fn reaped(&self, permit: &Permit, ids: Vec<u64>, spares: u64) -> Result<()>;
     /// The gateway's own uptime, kept across restarts; `add_ms` is what passed since the last call.
     async fn uptime(&self, add_ms: u64) -> Result<u64>;
 

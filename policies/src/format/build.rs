@@ -6,6 +6,7 @@
 //! indexes, root first on deletes). Deterministic: all names and bytes come from the seed.
 
 mod bodies;
+mod rejoin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -10,11 +10,13 @@ const A: Site = Site {
     repository: "of-a",
     bucket: "bucket-a",
     base: "of-a",
+    retention: Duration::from_secs(60),
 };
 const B: Site = Site {
     repository: "of-b",
     bucket: "bucket-b",
     base: "of-b",
+    retention: Duration::from_secs(60),
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

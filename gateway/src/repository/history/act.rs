@@ -1,6 +1,6 @@
-//! The steps of a plan: show what was hidden, put content back to its name, write new shard indexes, commit the root, hide
-//! what would count instead of it, move the pointer. Whatever comes before the root changes nothing for the old root;
-//! whatever comes after it is repeated when it is asked for again.
+//! The steps of a plan: show what was hidden, put content back to names that the old root does not need, write new shard
+//! indexes, write down what comes after the root (`rest`), commit the root, do that. Whatever comes before the root
+//! changes nothing for the old root; whatever comes after it is carried through by the next start or thaw.
 
 use std::sync::Arc;
 
@@ -46,6 +46,9 @@ impl Door {
     ) -> Result<Done, Error> {
         let _moving = open.gate.moving.lock().await;
         require_frozen(open)?;
+        if self.finish_rest(open).await? {
+            self.load_guard(open).await?;
+        }
         let alone = open.guarding.commits.write().await;
         let plan = self.plan(open, ask).await?;
         if !dry_run {
@@ -92,10 +95,10 @@ impl Door {
             done += 1;
             progress(done, total);
         }
-        let (root, pointer) = open.guarding.with(|guard| {
-            let layout = guard.knowledge().layout();
-            (layout.root(plan.generation), layout.pointer())
-        });
+        self.note_rest(open, plan).await?;
+        let root = open
+            .guarding
+            .with(|guard| guard.knowledge().layout().root(plan.generation));
         let point = Some(plan.root.clone());
         self.put_own(
             open,
@@ -107,15 +110,12 @@ impl Door {
         )
         .await?;
         progress(done + 1, total);
-        self.hide_newer(open, &permit, &plan.hidden).await?;
-        let value = Bytes::copy_from_slice(&plan.generation.to_be_bytes());
-        self.put_own(open, &permit, &pointer, Class::Pointer, value, None)
-            .await?;
+        self.finish_rest(open).await?;
         progress(total, total);
         Ok(())
     }
 
-    async fn put_own(
+    pub(super) async fn put_own(
         &self,
         open: &Arc<OpenRepository>,
         permit: &Permit,
@@ -131,7 +131,7 @@ impl Door {
     }
 
     /// Older content from where the retention keeps it.
-    async fn put_back(
+    pub(super) async fn put_back(
         &self,
         open: &Arc<OpenRepository>,
         permit: &Permit,
@@ -223,7 +223,7 @@ impl Door {
             .map(|_| ())
     }
 
-    async fn hide_newer(
+    pub(super) async fn hide_newer(
         &self,
         open: &OpenRepository,
         permit: &Permit,

@@ -3,7 +3,7 @@
 //! Decides nothing itself: `policies` says whether an older root, or the newest with a deleted snapshot put back, may be
 //! the next one. Invariants: only on a repository that an operator froze; a root is published, by the same intent as a
 //! cluster's, only when all that it needs is visible; a crash at any step leaves the old root or the new one, and
-//! asking again goes on from there. Nothing that exists is removed: what a roll-back leaves behind lies there
+//! what was not done after the new one is done before anybody may write (`rest`). Nothing that exists is removed: what a roll-back leaves behind lies there
 //! unreferenced, as after any commit.
 
 use std::sync::Arc;
@@ -22,6 +22,9 @@ use crate::state::RestorePoint;
 mod act;
 mod past;
 mod plan;
+mod rest;
+#[cfg(test)]
+mod tests;
 
 pub use act::Done;
 pub use plan::Plan;

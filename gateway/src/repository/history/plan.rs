@@ -1,6 +1,6 @@
 //! What a roll-back or an undelete will do, completely, before anything is done.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use policies::key::{Class, ObjectKey, Shard, ShardGeneration};
 
 use super::super::door::OpenRepository;
 use super::super::guarding::{committed_root, read_digest, refused};
-use super::super::{Door, Error};
+use super::super::{Address, Door, Error};
 use super::past::{LARGEST, Then, same_content};
 use super::{Ask, PAGE, parse};
 use crate::state::{CommittedRoot, PastObject, RestorePoint};
@@ -34,19 +34,27 @@ pub struct Plan {
     pub(super) shown: Vec<u64>,
     /// Content that lies under another name now and goes back to its own.
     pub(super) moved: Vec<(ObjectKey, PastObject)>,
+    /// As `moved`, to names whose content of now the newest root needs: only after the new root. Names were used
+    /// again before 2019 only.
+    pub(super) replaced: Vec<ObjectKey>,
     pub(super) written: Vec<(ObjectKey, Class, Bytes)>,
     pub(super) root: CommittedRoot,
     pub(super) body: Bytes,
     /// Numbered shard indexes that would count although the root does not know them.
     pub(super) hidden: Vec<ObjectKey>,
+    /// Journal sequence of the restore point.
+    pub(super) sequence: u64,
 }
 
 impl Plan {
     #[must_use]
     pub fn objects(&self) -> usize {
-        self.shown.len() + self.moved.len() + self.written.len()
+        self.shown.len() + self.moved.len() + self.replaced.len() + self.written.len()
     }
 }
+
+/// Beyond every journal sequence, those of what is not journalled included.
+const NOW: u64 = i64::MAX as u64 >> 1;
 
 struct Newest {
     root: Arc<Root>,
@@ -93,17 +101,20 @@ impl Door {
         let mut plan = self
             .plan_root(open, &newest, &point, body, &mut then)
             .await?;
-        for (shard, highest) in &then.facts.numbered {
-            let Some(path_type) = parse(to, &plan.body)?
-                .index(&shard.index)
-                .map(|i| i.path_type)
-            else {
+        let target = parse(to, &plan.body)?;
+        for shard in numbered_shards(open, &target, &then) {
+            let Some(index) = target.index(&shard.index) else {
                 continue;
             };
-            let directory = newest.layout.shard_directory(shard, path_type);
-            let now = self
-                .numbers_at(open, &directory, i64::MAX as u64 >> 2)
-                .await?;
+            let directory = newest.layout.shard_directory(&shard, index.path_type);
+            let highest = match then.facts.numbered.get(&shard) {
+                Some(highest) => *highest,
+                None => {
+                    let numbers = self.numbers_at(open, &directory, point.sequence).await?;
+                    numbers.into_iter().max()
+                }
+            };
+            let now = self.numbers_at(open, &directory, NOW).await?;
             let newer = now
                 .into_iter()
                 .filter(|number| highest.is_none_or(|highest| *number > highest));
@@ -279,6 +290,7 @@ impl Door {
             bytes: 0,
             shown: Vec::new(),
             moved: Vec::new(),
+            replaced: Vec::new(),
             written: Vec::new(),
             root: CommittedRoot {
                 complete: admitted.reports().is_empty(),
@@ -287,6 +299,7 @@ impl Door {
             },
             body,
             hidden: Vec::new(),
+            sequence: point.sequence,
         };
         for (key, past) in &then.found {
             self.plan_object(open, key, past, &mut plan).await?;
@@ -331,11 +344,44 @@ impl Door {
         plan.bytes += past.object.size;
         if now.is_none() && hidden.location == *key {
             plan.shown.push(hidden.tombstone);
+        } else if now.is_some() && self.is_needed_now(open, key)? {
+            plan.replaced.push(key.clone());
         } else {
             plan.moved.push((key.clone(), past.clone()));
         }
         Ok(())
     }
+}
+
+impl Door {
+    /// Does the newest root need what lies under this name?
+    fn is_needed_now(&self, open: &OpenRepository, key: &ObjectKey) -> Result<bool, Error> {
+        let at = Address {
+            bucket: open.plan.bucket.clone(),
+            key: key.clone(),
+        };
+        let class = self.find(&at)?.class;
+        let needed = |guard: &policies::guard::Guard| guard.delete(key, &class).is_err();
+        Ok(open.guarding.with(needed))
+    }
+}
+
+/// Shards of the target's indices whose numbered shard index was asked for, or counts now.
+fn numbered_shards(open: &OpenRepository, target: &Root, then: &Then) -> BTreeSet<Shard> {
+    let mut shards: BTreeSet<Shard> = then.facts.numbered.keys().cloned().collect();
+    open.guarding.with(|guard| {
+        for member in guard.knowledge().members() {
+            if let Class::ShardIndex {
+                shard,
+                generation: ShardGeneration::Number(_),
+            } = member.class
+                && target.index(&shard.index).is_some()
+            {
+                shards.insert(shard);
+            }
+        }
+    });
+    shards
 }
 
 fn current_index(generation: &Generation, numbered: Option<u64>) -> Option<ShardGeneration> {

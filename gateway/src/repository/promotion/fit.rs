@@ -303,7 +303,7 @@ impl Door {
         Ok(hasher.finish() == hash)
     }
 
-    fn class_of(&self, open: &OpenRepository, key: &ObjectKey) -> Class {
+    pub(in crate::repository) fn class_of(&self, open: &OpenRepository, key: &ObjectKey) -> Class {
         match self.layout.locate(&open.plan.bucket, key) {
             Place::In { class, .. } => class,
             Place::NestedRoot { .. }

@@ -410,10 +410,17 @@ pub async fn a_restore_point_is_incomplete_once_something_of_it_is_gone(state: &
     assert!(complete(0).await && complete(1).await);
     let tombstones = state.tombstone(world.row.id, &key("a")).await.unwrap();
     state
-        .reaped(&world.permit(), vec![tombstones[0].id])
+        .reaped(&world.permit(), vec![tombstones[0].id], u64::MAX)
         .await
         .unwrap();
     assert!(!complete(0).await && complete(1).await);
+    world.record(state, "left over").await;
+    let third = world.root(state, 2, &[]).await.unwrap();
+    world.remove(state, "left over").await;
+    let tombstones = state.tombstone(world.row.id, &key("left over")).await;
+    let ids = vec![tombstones.unwrap()[0].id];
+    state.reaped(&world.permit(), ids, third).await.unwrap();
+    assert!(complete(2).await, "what it did not need is no loss");
     let mut world = World::at(state, "metrics", "elsewhere").await;
     world.hold(state, 1, "prod").await;
     world.record(state, "a").await;

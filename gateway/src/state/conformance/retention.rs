@@ -86,8 +86,11 @@ pub async fn a_tombstone_moves_and_is_forgotten(state: &dyn State) {
     assert_eq!(after[0].location, kept);
     assert_eq!(after[0].object, before[0].object);
     let foreign = World::held(state, "metrics").await;
-    assert!(state.reaped(&foreign.permit(), vec![id]).await.is_err());
-    state.reaped(&world.permit(), vec![id, 999]).await.unwrap();
+    assert!(state.reaped(&foreign.permit(), vec![id], 0).await.is_err());
+    state
+        .reaped(&world.permit(), vec![id, 999], 0)
+        .await
+        .unwrap();
     assert_eq!(state.tombstone(world.row.id, &key("a")).await.unwrap(), []);
 }
 

@@ -307,12 +307,12 @@ impl State for Database {
             .map_err(unrefusable)
     }
 
-    async fn reaped(&self, permit: &Permit, ids: Vec<u64>) -> Result<()> {
+    async fn reaped(&self, permit: &Permit, ids: Vec<u64>, spares: u64) -> Result<()> {
         let leave = Leave::from(permit);
         let turn = self.turn_of(&leave)?;
         self.writers
             .write(turn, move |tx| {
-                Box::pin(async move { tombstones::forget(tx, &leave, &ids).await })
+                Box::pin(async move { tombstones::forget(tx, &leave, &ids, spares).await })
             })
             .await
             .map_err(unrefusable)

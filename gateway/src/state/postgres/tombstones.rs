@@ -117,7 +117,7 @@ pub(super) async fn relocate(
     Ok(())
 }
 
-pub(super) async fn forget(tx: &Tx, leave: &Leave, ids: &[u64]) -> Result<(), Fault> {
+pub(super) async fn forget(tx: &Tx, leave: &Leave, ids: &[u64], spares: u64) -> Result<(), Fault> {
     for id in ids {
         let Some((repository, from, until)) = check(tx, leave, *id).await? else {
             continue;
@@ -128,7 +128,7 @@ pub(super) async fn forget(tx: &Tx, leave: &Leave, ids: &[u64]) -> Result<(), Fa
             &[&int(*id)],
         )
         .await?;
-        restore_points::broken(tx.db(), repository, from, until).await?;
+        restore_points::broken(tx.db(), repository, from, until.min(spares)).await?;
     }
     Ok(())
 }

@@ -259,10 +259,10 @@ impl State for Database {
             .map_err(unrefusable)
     }
 
-    async fn reaped(&self, permit: &Permit, ids: Vec<u64>) -> Result<()> {
+    async fn reaped(&self, permit: &Permit, ids: Vec<u64>, spares: u64) -> Result<()> {
         let leave = Leave::from(permit);
         self.writer
-            .write(move |tx| tombstones::forget(tx, &leave, &ids))
+            .write(move |tx| tombstones::forget(tx, &leave, &ids, spares))
             .await
             .map_err(unrefusable)
     }

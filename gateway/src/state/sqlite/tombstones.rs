@@ -120,7 +120,12 @@ pub(super) fn relocate(
     Ok(())
 }
 
-pub(super) fn forget(tx: &mut Tx<'_>, leave: &Leave, ids: &[u64]) -> Result<(), Fault> {
+pub(super) fn forget(
+    tx: &mut Tx<'_>,
+    leave: &Leave,
+    ids: &[u64],
+    spares: u64,
+) -> Result<(), Fault> {
     for id in ids {
         let Some((repository, from, until)) = check(tx, leave, *id)? else {
             continue;
@@ -128,7 +133,7 @@ pub(super) fn forget(tx: &mut Tx<'_>, leave: &Leave, ids: &[u64]) -> Result<(), 
         tx.db
             .prepare_cached("DELETE FROM tombstones WHERE id = ?1")?
             .execute([int(*id)])?;
-        restore_points::broken(tx.db, repository, from, until)?;
+        restore_points::broken(tx.db, repository, from, until.min(spares))?;
     }
     Ok(())
 }
