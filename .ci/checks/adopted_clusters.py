@@ -2,7 +2,15 @@
 
 For each version: a life with `type: fs`, `adopt`, a deep `verify`, an attack through S3 with the keys of a configured writer (every key deleted),
 a deep `verify` again; then the same server, which knows nothing of a gateway, lists and restores exactly the snapshots it should.
+
+Then the cluster deletes a snapshot and takes another, through S3: these servers come without an S3 plugin, so each works on a copy of what the
+gateway shows, and what it changed there is sent to the gateway in the order in which such clusters write. Nothing of it is refused. The deleted
+snapshot is undeleted, the repository is rolled back, and after each the same server restores a copy of what the gateway shows, byte by byte of every
+document, and goes on from it.
 """
+
+import contextlib
+import shutil
 
 from rig.check import expect, main, note, promise
 from rig.elasticsearch import Elasticsearch
@@ -17,7 +25,8 @@ def lived(bench, version, folder):
     """A node, and the life it had: snapshots added and deleted, the newest root made by a create."""
     (folder / BASE).mkdir(parents=True)
     give_to_nobody(folder)
-    life = Life(Elasticsearch(bench, version).start([folder]), "own", f"es{version.split('.')[0]}")
+    node = Elasticsearch(bench, version).start([folder, bench.folder("copies")])
+    life = Life(node, "own", f"es{version.split('.')[0]}")
     life.register("fs", {"location": str(folder / BASE)})
     life.create_indices()
     for number in range(8):
@@ -58,6 +67,103 @@ def expect_verified(gateway, snapshots):
     expect("snapshots known", sorted(one["name"] for one in gateway.ask("snapshots", REPOSITORY)), sorted(snapshots))
 
 
+class Copies:
+    """Copies of what the gateway shows, in which the server works as in a directory of its own."""
+
+    def __init__(self, bench, gateway, life):
+        self._folder, self._gateway, self._life, self._made = bench.folder("copies"), gateway, life, 0
+        self._s3 = gateway.account.boto()
+
+    def _shown(self):
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{BASE}/")
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        return {key: self._s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+
+    def fresh(self):
+        """Registers a new copy; answers where it is."""
+        self._made += 1
+        folder = self._folder / str(self._made)
+        for key, body in self._shown().items():
+            place = folder / key
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(body)
+        give_to_nobody(folder)
+        self._life.node.call("DELETE", f"/_snapshot/{self._life.repository}", allow=(404,))
+        self._life.register("fs", {"location": str(folder / BASE)})
+        return folder
+
+    def expect_restorable(self):
+        """Every snapshot that there should be; and the server goes on from it, with a snapshot and a delete."""
+        folder, before = self.fresh(), dict(self._life.snapshots)
+        self._life.snapshot("goes-on")
+        self._life.restore_all()
+        self._life.delete(next(iter(before)))
+        self._life.expect_listed()
+        self._life.snapshots = before
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def through_s3(self, act, deletes=False):
+        """What the server changes in a copy is sent to the gateway, and nothing of it is refused."""
+        folder, before = self.fresh(), self._shown()
+        act()
+        after = dict(_files(folder))
+        written = [key for key, body in after.items() if before.get(key) != body]
+        for key in sorted(written, key=lambda key: self._turn(key, deletes)):
+            self._s3.put_object(Bucket=BUCKET, Key=key, Body=after[key])
+        gone = [{"Key": key} for key in sorted(set(before) - set(after))]
+        answer = self._s3.delete_objects(Bucket=BUCKET, Delete={"Objects": gone})
+        expect("deletes that were refused", answer.get("Errors", []), [])
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _turn(self, key, deletes):
+        """The order of puts: data and metadata, the root, the pointer. A delete before 7.6 writes its shard indexes after the root."""
+        name = key.rsplit("/", 1)[1]
+        if "/indices/" not in key and (name == "index.latest" or name.startswith("index-")):
+            return 2 if name == "index.latest" else 1
+        return 3 if deletes and self._life.node.major < 7 else 0
+
+
+def _files(folder):
+    """Key and bytes of every file; a server that cleans up behind a delete may take some away meanwhile."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with contextlib.suppress(FileNotFoundError):
+                yield str(path.relative_to(folder)), path.read_bytes()
+
+
+def newest(gateway):
+    return next(point["generation"] for point in gateway.ask("restore-points", REPOSITORY) if point["current"])
+
+
+def brought_back(gateway, *verb):
+    """On a frozen repository, which is thawed again."""
+    gateway.ask("freeze", REPOSITORY, "--reason", "bringing back")
+    done = gateway.ask(*verb)
+    gateway.ask("thaw", REPOSITORY)
+    return done["snapshots"]
+
+
+def goes_back(bench, gateway, life):
+    """A snapshot is deleted and another taken; the deleted one comes back beside it; then all is as it was before both."""
+    copies, adopted, then = Copies(bench, gateway, life), newest(gateway), dict(life.snapshots)
+    copies.through_s3(lambda: life.delete("snap-5"), deletes=True)
+    life.add(25)
+    copies.through_s3(lambda: life.snapshot("later"))
+    expect_verified(gateway, life.snapshots)
+
+    came = brought_back(gateway, "undelete", REPOSITORY, "snap-5")
+    expect("what came back", came, {"came": ["snap-5"], "went": []})
+    life.snapshots["snap-5"] = then["snap-5"]
+    expect_verified(gateway, life.snapshots)
+    copies.expect_restorable()
+
+    came = brought_back(gateway, "rollback", REPOSITORY, "--to", str(adopted))
+    expect("what came and went", came, {"came": [], "went": ["later"]})
+    life.snapshots = then
+    expect_verified(gateway, life.snapshots)
+    copies.expect_restorable()
+
+
 def adopted_life(bench, version):
     folder = bench.folder("directory-store")
     life = lived(bench, version, folder)
@@ -73,32 +179,33 @@ def adopted_life(bench, version):
     expect("some deletes were refused with names", bool(named), True)
     expect_verified(gateway, life.snapshots)
     expect_restorable(life, folder)
+    goes_back(bench, gateway, life)
     gateway.stop()
     life.node.stop()
 
 
 @promise
-def elasticsearch_5_6_16_is_adopted_attacked_and_restored(bench):
+def elasticsearch_5_6_16_is_adopted_attacked_undeleted_rolled_back_and_restored(bench):
     adopted_life(bench, "5.6.16")
 
 
 @promise
-def elasticsearch_6_8_23_is_adopted_attacked_and_restored(bench):
+def elasticsearch_6_8_23_is_adopted_attacked_undeleted_rolled_back_and_restored(bench):
     adopted_life(bench, "6.8.23")
 
 
 @promise
-def elasticsearch_7_17_29_is_adopted_attacked_and_restored(bench):
+def elasticsearch_7_17_29_is_adopted_attacked_undeleted_rolled_back_and_restored(bench):
     adopted_life(bench, "7.17.29")
 
 
 @promise
-def elasticsearch_8_19_21_is_adopted_attacked_and_restored(bench):
+def elasticsearch_8_19_21_is_adopted_attacked_undeleted_rolled_back_and_restored(bench):
     adopted_life(bench, "8.19.21")
 
 
 @promise
-def elasticsearch_9_5_3_is_adopted_attacked_and_restored(bench):
+def elasticsearch_9_5_3_is_adopted_attacked_undeleted_rolled_back_and_restored(bench):
     adopted_life(bench, "9.5.3")
 
 
