@@ -93,24 +93,16 @@ fn footers(knowledge: &Knowledge, store: &Store) -> BTreeMap<String, (LuceneFoot
         .collect()
 }
 
-/// A few members of every class, so that every kind of directory is hit.
-fn samples(fixture: &Fixture) -> Vec<Member> {
+/// All members, class by class.
+fn members_of(fixture: &Fixture) -> Vec<Member> {
     let store = Store {
         objects: fixture.objects.clone(),
         listing: None,
     };
     let (knowledge, _) = store.adopt(fixture.base_path);
-    let mut by_class: BTreeMap<&str, Vec<Member>> = BTreeMap::new();
-    for member in knowledge.members() {
-        by_class
-            .entry(member.class.label())
-            .or_default()
-            .push(member);
-    }
-    by_class
-        .into_values()
-        .flat_map(|members| members.into_iter().step_by(7).take(4))
-        .collect()
+    let mut members: Vec<_> = knowledge.members().collect();
+    members.sort_by_key(|member| member.class.label());
+    members
 }
 
 fn first_part(key: &str) -> String {
@@ -150,10 +142,10 @@ type Table = BTreeMap<(&'static str, &'static str), Cell>;
 
 const SWAPPED: &str = "swapped";
 
-/// Damages every sample of every fixture: its finding names the object and exactly the snapshots that need it.
+/// Damages every object of every fixture: its finding names the object and exactly the snapshots that need it.
 fn damage_all(table: &mut Table, tried: &mut BTreeMap<String, BTreeMap<&'static str, usize>>) {
     for fixture in repositories::all() {
-        for member in samples(&fixture) {
+        for member in members_of(&fixture) {
             let class = member.class.label();
             let of_fixture = tried.entry(fixture.name.clone()).or_default();
             *of_fixture.entry(class).or_default() += 1;
@@ -188,8 +180,8 @@ fn finding<'a>(
 /// Two objects of one class change places: their bytes are intact, so it shows where the two disagree with the rest.
 fn swap_all(table: &mut Table) {
     for fixture in repositories::all() {
-        let samples = samples(&fixture);
-        for (first, second) in samples.iter().zip(&samples[1..]) {
+        let members = members_of(&fixture);
+        for (first, second) in members.iter().zip(&members[1..]) {
             let (a, b) = (
                 &fixture.objects[first.key.as_str()],
                 &fixture.objects[second.key.as_str()],
@@ -233,7 +225,7 @@ const HEAD: &str = "# What verification finds
 `format_damage::damage_names_the_object_and_exactly_the_snapshots_hit` makes this page and fails where it differs;
 `SNAPGATE_WRITE_PAGE=1 cargo test --ignore-rust-version -p policies --test format_damage` writes it anew.
 
-A sample of the objects of every class, in every repository of `fixtures/`, is damaged in every way, one at a time. Each finding names
+Every object that a snapshot needs, in every repository of `fixtures/`, is damaged in every way, one at a time. Each finding names
 the object and exactly the snapshots that need it. `verify` without `--deep` lists the store and finds what is *missing* or has another
 *size* than the metadata says. `verify --deep` reads the bytes too: *unreadable* is a frame, checksum or body that cannot be read,
 *checksum* a Lucene footer that does not fit the bytes or is not the listed one, *of another snapshot* a description under a name that
@@ -242,18 +234,23 @@ is not its own. Numbers: how often it was found so, of how often it was tried.
 ";
 
 const FOOT: &str = "
+Metadata in another's place shows by what it then names: files that are *missing* or of another *size*, or a snapshot that is not its own.
+
 What the format alone cannot tell, because there is nothing to compare with:
 
 - A root has no checksum. The flipped bit here breaks its text; one in a uuid, a version or a time that leaves text is JSON like any other.
 - The global metadata of a snapshot does not say whose it is; another snapshot's in its place is intact.
-- Index metadata and shard indexes that changed places are seen by the numbers of shards or the files that do not fit; two that list the
-  same are interchangeable.
+- Two descriptions that list the same are interchangeable: index metadata with as many shards, shard indexes of the same files.
+
+Of what was written through the gateway the catalog has the hash, and `verify --deep` compares it: there every one of these is found
+(`repository::verify::tests::what_the_format_cannot_tell_the_hash_does`). Of an adopted object no hash is known; what the adoption read
+of its metadata is compared (`...of_an_adopted_repository_what_was_read_then_is_compared`).
 ";
 
-/// Shallow findings need no bytes.
-fn depth(kind: &str) -> &'static str {
+/// Shallow findings need no bytes of the damaged object.
+fn depth(class: &str, damage: &str, kind: &str) -> &'static str {
     match kind {
-        "missing" | "size" => "shallow",
+        "missing" | "size" if class == "data" || damage != SWAPPED => "shallow",
         _ => "deep",
     }
 }
@@ -275,7 +272,11 @@ fn page(table: &Table, tried: &BTreeMap<String, BTreeMap<&str, usize>>) -> Strin
                 || "no two to swap".to_owned(),
                 |cell| {
                     let kinds = cell.found.iter().map(|(kind, found)| {
-                        format!("{kind} ({}): {found} of {}", depth(kind), cell.tried)
+                        format!(
+                            "{kind} ({}): {found} of {}",
+                            depth(class, damage, kind),
+                            cell.tried
+                        )
                     });
                     let kinds = kinds.collect::<Vec<_>>().join("; ");
                     match kinds.as_str() {

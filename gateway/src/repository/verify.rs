@@ -1,14 +1,17 @@
 //! Is everything there that the snapshots of the newest root need?
 //!
-//! Shallow: every member of the closure against the store's own listing, presence and size. Deep: the bytes too,
-//! frames of metadata and Lucene footers of data files, parts put together. It reads the store, not the catalog.
+//! Shallow: every member of the closure against the store's own listing, presence and size. Deep: the bytes too, the root's
+//! text, frames of metadata and Lucene footers of data files, parts put together; and against the catalog's hash, where there is
+//! one, because intact bytes may be of something else (`policies/CORRUPTION.md`). What lies there is read from the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use policies::format::closure::Member;
+use policies::format::closure::{Member, Observed};
+use policies::format::digest;
 use policies::format::footer::LuceneFooter;
+use policies::format::root::Root;
 use policies::guard::Scope;
 use policies::key::{Class, ObjectKey, Place, RESERVED};
 
@@ -16,6 +19,10 @@ use super::door::OpenRepository;
 use super::guarding::read_digest;
 use super::ingest::store_failed;
 use super::{Door, Error};
+use crate::digest::Whole;
+
+#[cfg(test)]
+mod tests;
 
 const PAGE: usize = 1000;
 /// Larger metadata counts as unreadable.
@@ -165,10 +172,24 @@ impl Door {
         last: bool,
         footers: &mut HashMap<String, LuceneFooter>,
     ) -> Result<Option<Kind>, Error> {
+        let mut acknowledged = self.acknowledged(open, &member.key).await?;
         let Class::Data { part, .. } = &member.class else {
             let body = self.body(open, &member.key, LARGEST_METADATA).await?;
-            let unreadable = matches!(read_digest(&member.class, body).await, Some(Err(_)));
-            return Ok(unreadable.then_some(Kind::Checksum));
+            if let Some(acknowledged) = &mut acknowledged {
+                acknowledged.hasher.update(&body);
+            }
+            let (unreadable, digest) = match &member.class {
+                Class::Root(generation) => (Root::parse(*generation, &body).is_err(), None),
+                class => {
+                    let digest = read_digest(class, body).await;
+                    (matches!(digest, Some(Err(_))), digest)
+                }
+            };
+            let wrong = unreadable
+                || self
+                    .is_other(open, member, acknowledged, digest.as_ref())
+                    .await?;
+            return Ok(wrong.then_some(Kind::Checksum));
         };
         let whole = member
             .key
@@ -188,10 +209,18 @@ impl Door {
         };
         loop {
             match content.bytes.try_next().await {
-                Ok(Some(chunk)) => footer.update(&chunk),
+                Ok(Some(chunk)) => {
+                    if let Some(acknowledged) = &mut acknowledged {
+                        acknowledged.hasher.update(&chunk);
+                    }
+                    footer.update(&chunk);
+                }
                 Ok(None) => break,
                 Err(_) => return Ok(Some(Kind::Unreadable)),
             }
+        }
+        if self.is_other(open, member, acknowledged, None).await? {
+            return Ok(Some(Kind::Checksum));
         }
         if !last {
             footers.insert(whole, footer);
@@ -202,6 +231,60 @@ impl Door {
             .is_err()
             .then_some(Kind::Checksum))
     }
+
+    /// What was acknowledged under this key, and a hasher for what lies there.
+    async fn acknowledged(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+    ) -> Result<Option<Acknowledged>, Error> {
+        let object = self.lookup(open, key).await?.object;
+        Ok(object.map(|object| {
+            let parts = object.details.as_deref().map_or(&[][..], |d| &d.parts);
+            Acknowledged {
+                sequence: object.sequence,
+                hash: object.hash,
+                hasher: Whole::of_parts(parts.iter().map(|part| part.size)),
+            }
+        }))
+    }
+
+    /// Whether other bytes were read than were acknowledged: by their hash, and where an adoption left none, by what it read.
+    /// What was written anew meanwhile is not judged by either.
+    async fn is_other(
+        &self,
+        open: &OpenRepository,
+        member: &Member,
+        acknowledged: Option<Acknowledged>,
+        read: Option<&digest::Read>,
+    ) -> Result<bool, Error> {
+        let Some(before) = acknowledged else {
+            return Ok(false);
+        };
+        let same = match (before.hash, read) {
+            (Some(hash), _) => before.hasher.finish() == hash,
+            (None, Some(read)) => {
+                let wanted = vec![(member.key.clone(), member.class.clone())];
+                let mut kept = Observed::default();
+                self.kept_digests(open, wanted, &mut kept).await?;
+                let kept = kept.digests.get(&member.key);
+                kept.is_none_or(|kept| kept == read)
+            }
+            (None, None) => true,
+        };
+        if same {
+            return Ok(false);
+        }
+        let now = self.lookup(open, &member.key).await?.object;
+        Ok(now.is_some_and(|now| now.sequence == before.sequence))
+    }
+}
+
+/// The catalog's row.
+struct Acknowledged {
+    sequence: u64,
+    hash: Option<[u8; 32]>,
+    hasher: Whole,
 }
 
 fn problem(member: &Member, kind: Kind) -> Problem {

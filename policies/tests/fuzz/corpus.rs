@@ -12,7 +12,13 @@ use crate::repositories::{self, class_of};
 use crate::targets::Target;
 
 /// Larger objects are left out: they are more of the same, and slow.
-const LARGEST: usize = 8 << 10;
+fn largest(target: Target) -> usize {
+    match target {
+        Target::Footer | Target::Frame => 1 << 10,
+        Target::MergedRoot | Target::MergedShardIndex => 4 << 10,
+        _ => 8 << 10,
+    }
+}
 
 /// The inputs of a target, each once, in an order that every run has.
 pub fn of(target: Target) -> Vec<Vec<u8>> {
@@ -30,7 +36,7 @@ pub fn of(target: Target) -> Vec<Vec<u8>> {
             }
         }
     }
-    inputs.retain(|input| input.len() <= LARGEST);
+    inputs.retain(|input| input.len() <= largest(target));
     assert!(!inputs.is_empty(), "{target:?} has no corpus");
     inputs.into_iter().collect()
 }
