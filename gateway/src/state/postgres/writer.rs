@@ -325,17 +325,21 @@ impl Worker {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut group = Vec::with_capacity(GROUP);
         while jobs.recv_many(&mut group, GROUP).await > 0 {
-            let committed = self.transaction(&mut group).await;
+            let committed = self.transaction(&mut group, &mut jobs).await;
             for job in group.drain(..) {
                 job.answer(committed.clone());
             }
         }
     }
 
-    async fn transaction(&mut self, group: &mut [Job]) -> Result<()> {
+    async fn transaction(
+        &mut self,
+        group: &mut Vec<Job>,
+        more: &mut mpsc::Receiver<Job>,
+    ) -> Result<()> {
         self.number += 1;
         let mut commit_sent = false;
-        let done = tokio::time::timeout(PATIENCE, self.all(group, &mut commit_sent)).await;
+        let done = tokio::time::timeout(PATIENCE, self.all(group, more, &mut commit_sent)).await;
         let failure = match done {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(e)) => e,
@@ -348,9 +352,20 @@ impl Worker {
         self.look_up(failure).await
     }
 
-    async fn all(&self, group: &mut [Job], commit_sent: &mut bool) -> Result<()> {
+    async fn all(
+        &self,
+        group: &mut Vec<Job>,
+        more: &mut mpsc::Receiver<Job>,
+        commit_sent: &mut bool,
+    ) -> Result<()> {
         let session = Arc::new(Session::begin(&self.pool).await?);
         let mut tx = self.begin(&session).await?;
+        // Whatever came while the turn was another's goes with this group.
+        while group.len() < GROUP
+            && let Ok(job) = more.try_recv()
+        {
+            group.push(job);
+        }
         let before = tx.known.as_ref().map(|known| known.counters);
         let alone = group.len() == 1;
         let mut changed = self.record_plain(&mut tx, group).await?;
