@@ -71,6 +71,9 @@ impl Door {
                 .reapable(open.id, uptime, BATCH)
                 .await
                 .map_err(|e| state_failed("list deleted objects", &e))?;
+            if due.is_empty() {
+                return Ok(());
+            }
             let full = due.len() == BATCH;
             let Some(permit) = settle_permit(open) else {
                 return Ok(());
@@ -168,9 +171,7 @@ impl Door {
         open: &OpenRepository,
         tombstone: &Tombstone,
     ) -> Result<Option<u64>, Error> {
-        let base = open.plan.prefix();
-        let relative = tombstone.object.key.as_str().strip_prefix(&base);
-        let Some(Class::Root(generation)) = relative.map(Class::parse) else {
+        let Class::Root(generation) = self.class_of(open, &tombstone.object.key) else {
             return Ok(None);
         };
         let visible = self.lookup(open, &tombstone.object.key).await?.object;
