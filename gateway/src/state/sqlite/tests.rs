@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use policies::identity::{Epoch, Repository};
 use rusqlite::Connection;
@@ -19,8 +20,19 @@ async fn fresh() -> (Arc<dyn State>, TempDir) {
     (Arc::new(open_in(directory.path())), directory)
 }
 
+/// A process that another test starts just now has this one's open files, the lock's too, until it runs its program.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test itself waits, and no task beside it"
+)]
 fn open_in(directory: &Path) -> Database {
-    Database::open(&directory.join("state.db")).unwrap()
+    for _ in 0..10_000 {
+        match Database::open(&directory.join("state.db")) {
+            Err(OpenError::InUse(_)) => std::thread::sleep(Duration::from_millis(1)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the database is in use");
 }
 
 /// The closed file as somebody else's program sees it.
