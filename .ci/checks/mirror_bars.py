@@ -31,12 +31,12 @@ def load(gateway, row, seconds, connections=8):
     """The figures of one row on one gateway, whose process is on the first core; the client is on the other."""
     account, secret = gateway.account, gateway.account.secret
     said = run(loadtest(), "run", "--endpoint", account.endpoint, "--bucket", BUCKET, "--prefix", f"{BASE}/", "--access", account.key, "--secret", secret,
-               "--workload", row, "--seconds", str(seconds), "--connections", str(connections), "--pid", str(gateway.pid()), "--core", str(OTHER), "--json")
+               "--workload", row, "--seconds", str(seconds), "--connections", str(connections), "--pid", str(gateway.pid), "--core", str(OTHER), "--json")
     return json.loads(said)[row]
 
 
 def on_one_core(gateway):
-    for thread in pathlib.Path(f"/proc/{gateway.pid()}/task").iterdir():
+    for thread in pathlib.Path(f"/proc/{gateway.pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), CORE)
     return gateway
 
@@ -48,7 +48,7 @@ def dead():
 
 def resident(gateway, what="VmHWM"):
     """MiB: the most that was resident (VmHWM), or what is now (VmRSS)."""
-    lines = pathlib.Path(f"/proc/{gateway.pid()}/status").read_text().splitlines()
+    lines = pathlib.Path(f"/proc/{gateway.pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(what)).split()[1]) / 1024
 
 

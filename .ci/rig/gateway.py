@@ -122,9 +122,6 @@ delete_retention = "{self._retention}"
     def resume(self):
         self._process.resume()
 
-    def pid(self):
-        return self._process.pid
-
     def kill(self):
         self._process.kill()
 

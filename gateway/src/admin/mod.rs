@@ -36,6 +36,8 @@ mod mirrors;
 pub mod problem;
 mod promotion;
 mod repositories;
+#[cfg(test)]
+mod tests;
 mod warnings;
 
 use problem::Problem;

@@ -13,6 +13,8 @@ mod pace;
 pub mod secret;
 pub mod settings;
 pub mod state;
+#[cfg(test)]
+mod tests;
 pub mod units;
 
 pub use check::{Plan, StorePlan, StoreUrl};
@@ -105,15 +107,12 @@ pub fn load(lookup: &Lookup) -> Result<Plan, Error> {
         }
         Source::Embedded(data) => embedded::plan(data)?,
     };
-    let label = match &source {
-        Source::File(file) => file.clone(),
-        Source::Embedded(_) => PathBuf::from("command line"),
-    };
+    let typed = Path::new("command line");
     if let Some(listen) = &lookup.s3_listen {
-        plan.s3.listen = check::address(&label, "--s3-listen", listen)?;
+        plan.s3.listen = check::address(typed, "--s3-listen", listen)?;
     }
     if let Some(listen) = &lookup.admin_listen {
-        plan.admin.listen = check::address(&label, "--admin-listen", listen)?;
+        plan.admin.listen = check::address(typed, "--admin-listen", listen)?;
     }
     if matches!(source, Source::Embedded(_)) {
         embedded::only_loopback(&plan)?;
