@@ -4,6 +4,7 @@ Exactly the holder succeeds; the other reads, restores, and shows its user the s
 lost. The same two clusters straight on an S3 service lose a snapshot: the check bites. `CYCLES` sets the number of hand-overs (CI: 4).
 """
 
+import re
 import threading
 import time
 
@@ -11,7 +12,9 @@ from rig import stores
 from rig.check import cycles, expect, main, note, promise
 from rig.gateway import BASE, BUCKET, REPOSITORY, Gateway, Store
 from rig.life import Life
+from rig.link import Link
 from rig.node import OpenSearch
+from rig.s3 import Account
 
 HELD = 20  # seconds between two hand-overs
 PAUSE = 0.3  # seconds between two attempts of a cluster
@@ -146,20 +149,30 @@ def judge(both, holder):
 
 @promise
 def without_snapgate_two_clusters_corrupt_one_repository(bench):
-    """Both know the same root, both add a snapshot to it, and both are told SUCCESS: the second root takes the place of the first."""
-    account = stores.versitygw(bench)
+    """Each writes its root when the other does: both are told SUCCESS, and one root has taken the place of the other."""
+    meeting = threading.Barrier(2, timeout=60)
+
+    def root_meets_root(piece):
+        if re.match(rb"PUT \S+/index-\d+ ", piece):
+            meeting.wait()
+
+    service = stores.versitygw(bench)
+    link = Link(bench, service.port, root_meets_root)
+    account = Account(link.port, service.key, service.secret, service.bucket)
     both = contenders(bench, {"alpha": account, "beta": account})
     for contender in both:
         contender.register(verify=False)
+    attempts = [threading.Thread(target=contender.snapshot, args=(contender.name,)) for contender in both]
+    for attempt in attempts:
+        attempt.start()
+    for attempt in attempts:
+        attempt.join()
     for contender in both:
-        contender.listed()
-    for contender in both:
-        contender.snapshot(f"{contender.name}-1")
-        expect(f"{contender.name} was told that it has a snapshot: {contender.refusals}", sorted(contender.acknowledged), [f"{contender.name}-1"])
-    first, second = both
-    second.register(verify=False)
-    expect("what a fresh look at the repository shows", second.listed(), {"beta-1"})
-    note("alpha-1 was acknowledged and is gone")
+        expect(f"{contender.name} was told that it has a snapshot: {contender.refusals}", list(contender.acknowledged), [contender.name])
+    both[0].register(verify=False)
+    lost = {contender.name for contender in both} - both[0].listed()
+    note(f"{sorted(lost)} acknowledged and gone")
+    expect("snapshots that were acknowledged and are gone", len(lost), 1)
     for contender in both:
         contender.node.stop()
 

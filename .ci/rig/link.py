@@ -18,8 +18,9 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 
 
 class Link:
-    def __init__(self, bench, port):
-        self.port, self._to = free_port(), port
+    def __init__(self, bench, port, seen=lambda _: None):
+        """`seen` is told of every piece before it goes to the server, and holds it for as long as it takes."""
+        self.port, self._to, self._seen = free_port(), port, seen
         self._lock, self._pairs, self._whole = threading.Lock(), set(), threading.Event()
         self._whole.set()
         self._left, self._fell = None, threading.Event()  # bytes until an armed cut; that it fell
@@ -81,6 +82,7 @@ class Link:
         try:
             while data := source.recv(CHUNK):
                 if counted:
+                    self._seen(data)
                     self._wait_for(len(data))
                     data, last = self._allowed(data)
                     sink.sendall(data)
