@@ -10,7 +10,7 @@ import time
 
 from rig import stores
 from rig.check import cycles, expect, main, note, promise
-from rig.gateway import BASE, BUCKET, REPOSITORY, Gateway, Store
+from rig.gateway import BASE, REPOSITORY, Gateway, Store
 from rig.life import Life
 from rig.link import Link
 from rig.node import OpenSearch
