@@ -7,6 +7,7 @@ the volumes go: a file system that was shut down lets a sync that is under way r
 
 import os
 import random
+import shutil
 import time
 
 from rig.check import cycles, expect, main, note, promise
@@ -86,6 +87,8 @@ def cut_first_starts(bench, kind, count):
         expect(f"seed {seed}, cut {cycle}: what was written", client.get(f"{BASE}/after-the-cut"), b"served")
         client.close()
         gateway.stop()
+        for used in (home, bytes_.path / f"store-{cycle}"):  # the volumes are small, a campaign is long
+            shutil.rmtree(used)
     note(f"seed {seed}: {count} first starts cut on {kind}")
 
 
