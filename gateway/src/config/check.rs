@@ -13,6 +13,7 @@ use super::pace::{self, pace};
 use super::settings::{self, LockMode, Settings};
 use super::state::StatePlan;
 use super::{Error, Secret, Source, secret, units};
+use crate::frontend::is_region;
 use crate::frontend::limits::Limits;
 use crate::mirror::plan::MirrorsPlan;
 use crate::repository::plan::{Readers, RepositoryPlan};
@@ -147,6 +148,14 @@ fn s3(file: &Path, folder: &Path, s3: settings::S3) -> Result<S3Plan, Error> {
                 "write one such as s3.backup.example",
             ));
         }
+    }
+    if let Some(region) = s3.region.as_deref().filter(|name| !is_region(name)) {
+        return Err(Error::new(
+            file,
+            "s3.region",
+            format!("'{region}' has characters other than a-z, 0-9 and '-'"),
+            "write one such as eu-west-1",
+        ));
     }
     Ok(S3Plan {
         listen: address(file, "s3.listen", &s3.listen)?,

@@ -157,7 +157,7 @@ Register repository '{REPOSITORY}' from Elasticsearch or OpenSearch as {cluster}
   # elasticsearch.yml / opensearch.yml
   s3.client.default.endpoint: "http://{s3}"
   s3.client.default.path_style_access: true
-  s3.client.default.region: us-east-1        # OpenSearch needs a region; any will do
+  s3.client.default.region: us-east-1        # OpenSearch needs a region; any in small letters will do
 
   # keystore: elasticsearch-keystore / opensearch-keystore, then restart or POST /_nodes/reload_secure_settings
   printf %s '{id}' | bin/elasticsearch-keystore add --stdin s3.client.default.access_key

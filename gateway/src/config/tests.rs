@@ -100,6 +100,11 @@ fn each_refusal_names_file_key_problem_and_remedy() {
         ),
         (
             r#"domain = "s3.backup.example""#,
+            r#"region = "EU""#,
+            "s3.region: 'EU' has characters other than a-z, 0-9 and '-'; write one such as eu-west-1",
+        ),
+        (
+            r#"domain = "s3.backup.example""#,
             r#"tls = { cert = "cert.pem", key = "prod" }"#,
             &format!(
                 "s3.tls.cert: 'cert.pem' {no_file}; name a PEM file with the certificate chain"

@@ -26,6 +26,8 @@ pub struct Answer {
     pub object_size: Option<u64>,
     /// ETag and time of the object that is not sent again.
     pub unchanged: Option<(Arc<str>, i64)>,
+    /// The region to sign for, for who signed for another: clients sign again.
+    pub region: Option<Box<str>>,
 }
 
 impl Answer {
@@ -37,6 +39,7 @@ impl Answer {
             retry_after: None,
             object_size: None,
             unchanged: None,
+            region: None,
         }
     }
 
@@ -95,6 +98,7 @@ impl Answer {
             retry_after: None,
             object_size: None,
             unchanged: None,
+            region: None,
         }
     }
 
@@ -130,6 +134,11 @@ impl Answer {
         {
             headers.insert(http::header::CONTENT_RANGE, value);
         }
+        if let Some(region) = &self.region
+            && let Ok(value) = HeaderValue::from_str(region)
+        {
+            headers.insert("x-amz-bucket-region", value);
+        }
         if let Some((etag, modified_ms)) = &self.unchanged {
             let told = [
                 (ETAG, format!("\"{etag}\"")),
@@ -150,7 +159,13 @@ impl Answer {
         escape(&self.code, &mut xml);
         xml.push_str("</Code><Message>");
         escape(&self.message, &mut xml);
-        xml.push_str("</Message><Resource>");
+        xml.push_str("</Message>");
+        if let Some(region) = &self.region {
+            xml.push_str("<Region>");
+            escape(region, &mut xml);
+            xml.push_str("</Region>");
+        }
+        xml.push_str("<Resource>");
         escape(resource, &mut xml);
         xml.push_str("</Resource><RequestId>");
         escape(request_id, &mut xml);
@@ -334,9 +349,11 @@ impl From<&Rejection> for Answer {
                 forbidden("SignatureDoesNotMatch")
             }
             Rejection::Skewed => forbidden("RequestTimeTooSkewed"),
-            Rejection::MalformedAuthorization(_) | Rejection::WrongRegion { .. } => {
-                bad("AuthorizationHeaderMalformed")
-            }
+            Rejection::MalformedAuthorization(_) => bad("AuthorizationHeaderMalformed"),
+            Rejection::WrongRegion { expected, .. } => Self {
+                region: Some(expected.as_str().into()),
+                ..bad("AuthorizationHeaderMalformed")
+            },
             Rejection::MalformedQueryAuthorization(_) => bad("AuthorizationQueryParametersError"),
             Rejection::TwoMechanisms
             | Rejection::BadNumber(_)

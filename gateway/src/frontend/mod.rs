@@ -37,6 +37,7 @@ mod verifier;
 mod tests;
 
 pub use limits::Limits;
+pub use precheck::signature::is_region;
 
 /// The keys clusters sign with. Asked anew for every request, so that keys can change while we run.
 pub trait Credentials: fmt::Debug + Send + Sync + 'static {

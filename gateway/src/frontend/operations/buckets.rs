@@ -11,10 +11,8 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::fields::time;
 use super::{Asked, Operations};
 use crate::frontend::answers::Answer;
+use crate::frontend::precheck::signature::DEFAULT_REGION;
 use crate::repository::Error;
-
-/// What S3 calls the region without a name.
-const DEFAULT_REGION: &str = "us-east-1";
 
 fn admit(operations: &Operations, asked: &Asked) -> S3Result<()> {
     operations

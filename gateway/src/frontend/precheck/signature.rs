@@ -15,6 +15,9 @@ const MAX_EXPIRES: i64 = 7 * 24 * 60 * 60;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
+/// What S3 calls the region without a name.
+pub const DEFAULT_REGION: &str = "us-east-1";
+
 #[derive(Debug)]
 pub struct Claims<'a> {
     pub access_key: &'a str,
@@ -226,12 +229,10 @@ impl<'a> Scope<'a> {
                 "the service of the credential must be 's3'",
             ));
         }
-        if let Some(expected) = region
-            && expected != self.region
-        {
+        if region.is_some_and(|expected| expected != self.region) || !is_region(self.region) {
             return Err(Rejection::WrongRegion {
                 got: self.region.to_owned(),
-                expected: expected.to_owned(),
+                expected: region.unwrap_or(DEFAULT_REGION).to_owned(),
             });
         }
         match date.get(..8) {
@@ -239,6 +240,15 @@ impl<'a> Scope<'a> {
             Some(_) | None => Err(Rejection::ScopeDate),
         }
     }
+}
+
+/// Whether it may be the name of a region: the protocol library takes no other.
+#[must_use]
+pub fn is_region(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// `yyyymmddThhmmssZ` -> seconds since 1970.

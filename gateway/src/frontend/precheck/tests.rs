@@ -495,6 +495,16 @@ fn row_20_the_scope_is_that_of_the_request() {
         anywhere.rules(bound).refused(),
         Rejection::WrongRegion { .. }
     ));
+    for name in ["US", "eu_west_1", "Frankfurt"] {
+        let text = format!("KEY/20261125/{name}/s3/aws4_request");
+        assert_eq!(
+            get("/b/k").credential(&text).refused(),
+            Rejection::WrongRegion {
+                got: name.to_owned(),
+                expected: "us-east-1".to_owned(),
+            }
+        );
+    }
     for date in [
         "20261125",
         "2026-11-25T12:00:00Z",

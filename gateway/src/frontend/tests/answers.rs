@@ -1,6 +1,6 @@
 //! What answers hold: listings, headers, buckets, refusals.
 
-use super::gateway::{B, Gateway};
+use super::gateway::{A, B, Gateway};
 use super::life::{content_md5, keys, put, put_chunks};
 use super::signer::Sent;
 
@@ -386,4 +386,19 @@ async fn what_was_not_modified_is_named() {
         assert_eq!(answer.header("last-modified"), full.header("last-modified"));
     }
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_signs_for_a_region_that_cannot_be_is_told_which_to_sign_for() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.connect().await;
+    let signed = Sent::new("GET", "/snapshots?list-type=2").sign(A).bytes();
+    let signed = String::from_utf8(signed).unwrap();
+    client
+        .send(signed.replace("/us-east-1/", "/US/").as_bytes())
+        .await;
+    let answer = client.answer("GET").await;
+    let answer = answer.expect(400, "AuthorizationHeaderMalformed");
+    assert_eq!(answer.field("Region"), "us-east-1");
+    assert_eq!(answer.header("x-amz-bucket-region"), "us-east-1");
 }
