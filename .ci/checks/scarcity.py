@@ -1,5 +1,5 @@
-"""Little of everything: descriptors, CPU time, syncs that take seconds, a store that takes no more writes, and TERM in the middle of 200 uploads. What was acknowledged is there, what
-cannot be done is refused as "try again", and nobody loses the lock over it.
+"""Little of everything: descriptors, CPU time, syncs that take seconds, a store that takes no more writes, is full or is not there yet, and TERM in
+the middle of 200 uploads. What was acknowledged is there, what cannot be done is refused as "try again", and nobody loses the lock over it.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from rig.check import expect, main, note, promise
 from rig.gateway import BASE, REPOSITORY, Gateway, Store
 from rig.process import Process, run, wait_until
 from rig.s3 import Client, Refused
+from rig.stores import Versitygw
 from rig.volume import Volume, in_private_mounts
 
 DESCRIPTORS = 64
@@ -125,6 +126,69 @@ def a_store_that_turns_read_only_is_told_reads_go_on_and_a_remount_heals(bench):
     Client(gateway.account).put(key("meanwhile-0"), b"y")
     all_there(gateway.account, acknowledged | {"meanwhile-0": b"y"})
     gateway.stop()
+
+
+def comes_back(gateway, acknowledged):
+    """Without anybody's help it writes again, and has what was there."""
+
+    def taken():
+        try:
+            Client(gateway.account).put(key("back"), b"back")
+            return True
+        except Refused as refused:
+            expect("a refusal says try again", refused.status, 503)
+            return False
+
+    wait_until(taken, 60, "it takes writes", pause=0.2)
+    all_there(gateway.account, acknowledged | {"back": b"back"})
+    gateway.stop()
+
+
+def refused_now(gateway, what):
+    for call in (lambda client: client.put(key("meanwhile"), b"x"), lambda client: client.list(BASE)):
+        try:
+            call(Client(gateway.account))
+        except Refused as refused:
+            expect(f"the status while {what}", refused.status, 503)
+        else:
+            raise AssertionError(f"answered while {what}")
+
+
+@promise
+def started_before_its_store_it_serves_when_the_store_answers(bench):
+    service = Versitygw(bench).start()
+    gateway = Gateway(bench, "early", Store.service(service.account)).start()
+    Client(gateway.account).put(key("before"), b"before")
+    gateway.stop()
+    service.kill()
+    gateway.start()
+    refused_now(gateway, "its store is not there")
+    service.start()
+    comes_back(gateway, {"before": b"before"})
+
+
+@promise
+def a_full_store_refuses_writes_also_after_a_restart_and_serves_when_there_is_room(bench):
+    volume = Volume(bench, "store", "xfs", 512)
+    gateway = Gateway(bench, "full", Store.directory(volume.path / "store")).start()
+    Client(gateway.account).put(key("before"), b"before")
+    filler = volume.path / "filler"
+    with filler.open("wb", buffering=0) as out, contextlib.suppress(OSError):
+        for size in (1 << 20, 4096, 1):
+            with contextlib.suppress(OSError):
+                while out.write(bytes(size)) == size:
+                    pass
+    try:
+        Client(gateway.account).put(key("meanwhile"), bytes(100_000))
+    except Refused as refused:
+        expect("the status of a write to a full store", refused.status, 503)
+    else:
+        raise AssertionError("a write was acknowledged by a store that is full")
+    all_there(gateway.account, {"before": b"before"})
+    gateway.stop()
+    gateway.start()
+    filler.unlink()
+    comes_back(gateway, {"before": b"before"})
 
 
 @promise

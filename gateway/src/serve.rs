@@ -18,7 +18,9 @@ use crate::config::{Lookup, Plan, Source, StatePlan, StorePlan, StoreUrl, embedd
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
 use crate::mirror::{self, Mirrors};
-use crate::repository::{Door, OpenRepository, incarnation, keeper, nodes, reaper, sweep};
+use crate::repository::{
+    Door, OpenRepository, incarnation, keeper, nodes, reaper, recovery, sweep,
+};
 use crate::state::{AuditEntry, RepositoryIdentity, State, postgres, sqlite};
 use crate::stores::directory::Directory;
 use crate::stores::metrics::Measured;
@@ -35,10 +37,10 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let admin_listener = listen(plan.admin.listen).await?;
     let (s3_address, admin_address) = (s3.local_addr()?, admin_listener.local_addr()?);
     let state: Arc<dyn State> = open_state(&plan).await?;
-    let stores = open_stores(&plan).await?;
+    let stores = with_late_ones(&plan, open_stores(&plan).await?);
     let door = Arc::new(open_door(&plan, &state, &stores).await?);
     door.recover().await?;
-    let watchers = watch_for_other_gateways(&plan, &door, &stores);
+    let watchers = watch_stores(&plan, &door);
 
     let stop = CancellationToken::new();
     let mut reapers = spawn_reapers(&door);
@@ -146,33 +148,27 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}; choose another with listen, --s3-listen or --admin-listen").into())
 }
 
-/// Every store of the plan, probed. Unreachable ones are missing from the map.
+/// Every store of the plan that answers, probed.
 pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store>>, Failure> {
     let mut open: HashMap<StoreName, Arc<dyn Store>> = HashMap::new();
     for (name, store) in &plan.stores {
-        match open_store(store).await {
+        match open_store(name, store).await {
             Ok(opened) => {
-                let can = opened.capabilities();
-                let fenced = can.create_only && can.abort_beats_complete;
-                if !fenced && !store.single_gateway {
-                    return Err(format!(
-                        "store '{name}' has no create-only writes, or completes aborted uploads: two gateways could not be told apart; \
-                         if this is the only one, say single_gateway = true in [stores.{name}]"
-                    )
-                    .into());
+                if let Some(why) = unfenced(name, store, opened.as_ref()) {
+                    return Err(why.into());
                 }
-                open.insert(name.clone(), Arc::new(Measured::new(name.as_str(), opened)));
+                open.insert(name.clone(), opened);
             }
             Err(e) => {
-                tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen");
+                tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen until it can");
             }
         }
     }
     Ok(open)
 }
 
-async fn open_store(store: &StorePlan) -> stores::Result<Arc<dyn Store>> {
-    Ok(match &store.url {
+async fn open_store(name: &StoreName, store: &StorePlan) -> stores::Result<Arc<dyn Store>> {
+    let opened: Arc<dyn Store> = match &store.url {
         StoreUrl::Directory(path) => Arc::new(Directory::open(path.clone()).await?),
         StoreUrl::S3(settings) => {
             let store =
@@ -180,7 +176,47 @@ async fn open_store(store: &StorePlan) -> stores::Result<Arc<dyn Store>> {
             store.probe().await?;
             Arc::new(store)
         }
+    };
+    Ok(Arc::new(Measured::new(name.as_str(), opened)))
+}
+
+/// Why a store must not be used as it is configured.
+fn unfenced(name: &StoreName, plan: &StorePlan, opened: &dyn Store) -> Option<String> {
+    let can = opened.capabilities();
+    let fenced = can.create_only && can.abort_beats_complete;
+    (!fenced && !plan.single_gateway).then(|| {
+        format!(
+            "store '{name}' has no create-only writes, or completes aborted uploads: two gateways could not be told apart; \
+             if this is the only one, say single_gateway = true in [stores.{name}]"
+        )
     })
+}
+
+/// Every store of the plan; one that did not answer is opened when it does.
+fn with_late_ones(
+    plan: &Plan,
+    mut opened: HashMap<StoreName, Arc<dyn Store>>,
+) -> HashMap<StoreName, Arc<dyn Store>> {
+    for (name, store) in &plan.stores {
+        opened
+            .entry(name.clone())
+            .or_insert_with(|| late(name, store));
+    }
+    opened
+}
+
+fn late(name: &StoreName, plan: &StorePlan) -> Arc<dyn Store> {
+    let (name, plan) = (name.clone(), plan.clone());
+    Arc::new(stores::late::Late::new(Box::new(move || {
+        let (name, plan) = (name.clone(), plan.clone());
+        Box::pin(async move {
+            let opened = open_store(&name, &plan).await?;
+            match unfenced(&name, &plan, opened.as_ref()) {
+                Some(why) => Err(stores::Error::Failed(why.into())),
+                None => Ok(opened),
+            }
+        })
+    })))
 }
 
 async fn open_door(
@@ -211,40 +247,20 @@ async fn open_door(
         repositories.push(Arc::new(open));
     }
     let door = Door::new(plan.layout.clone(), Arc::clone(state), repositories);
-    let known = plan.stores.keys().map(|name| {
-        let store = stores.get(name).cloned();
-        (name.clone(), store.unwrap_or_else(|| late(plan, name)))
-    });
-    Ok(door.with_stores(known.collect()))
+    Ok(door.with_stores(stores.clone()))
 }
 
-/// Watches every store for later starts of other gateways; a promotion may bring a repository to any of them.
-fn watch_for_other_gateways(
-    plan: &Plan,
-    door: &Arc<Door>,
-    stores: &HashMap<StoreName, Arc<dyn Store>>,
-) -> Vec<tokio::task::JoinHandle<()>> {
-    let watched = |store: &StoreName| {
-        let every = plan.stores.get(store).map(|store| store.look_every);
-        let every = every.unwrap_or(incarnation::INTERVAL);
-        tokio::spawn(incarnation::watch(Arc::clone(door), store.clone(), every))
+/// Watches every store for later starts of other gateways, and for its return; a promotion may bring a repository to
+/// any of them.
+fn watch_stores(plan: &Plan, door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {
+    let watched = |(name, store): (&StoreName, &StorePlan)| {
+        let every = store.look_every;
+        [
+            tokio::spawn(incarnation::watch(Arc::clone(door), name.clone(), every)),
+            tokio::spawn(recovery::wait_for(Arc::clone(door), name.clone())),
+        ]
     };
-    stores.keys().map(watched).collect()
-}
-
-/// A store that did not answer at start; mirrors wait for it.
-fn late(plan: &Plan, name: &StoreName) -> Arc<dyn Store> {
-    let Some(store) = plan.stores.get(name).cloned() else {
-        return Arc::new(stores::unreachable::Unreachable);
-    };
-    let measured = name.clone();
-    Arc::new(stores::late::Late::new(Box::new(move || {
-        let (store, name) = (store.clone(), measured.clone());
-        Box::pin(async move {
-            let opened = open_store(&store).await?;
-            Ok(Arc::new(Measured::new(name.as_str(), opened)) as Arc<dyn Store>)
-        })
-    })))
+    plan.stores.iter().flat_map(watched).collect()
 }
 
 fn spawn_reapers(door: &Arc<Door>) -> Vec<tokio::task::JoinHandle<()>> {

@@ -34,6 +34,8 @@ pub struct Door {
     /// Every store of the configuration.
     stores: HashMap<StoreName, Arc<dyn Store>>,
     witness: OnceLock<Arc<dyn Witness>>,
+    /// Starts that are made up for go one at a time: what one lets in, the next must not take for left over.
+    pub(super) starting: tokio::sync::Mutex<()>,
 }
 
 /// What is open now. Both maps are replaced whole, never changed.
@@ -125,6 +127,7 @@ impl Door {
             state,
             stores: HashMap::new(),
             witness: OnceLock::new(),
+            starting: tokio::sync::Mutex::new(()),
         }
     }
 

@@ -97,6 +97,17 @@ impl World {
         Self::start(files, site, cluster).await
     }
 
+    /// Another start, which reaches its store by what `around` makes of it.
+    pub async fn restart_behind(
+        self,
+        around: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> Self {
+        let (files, site, cluster) = self.end().await;
+        let directory = Directory::open(files.path().join("store")).await.unwrap();
+        let store = around(Arc::new(directory));
+        Self::start_with(files, site, cluster, DATABASE, store).await
+    }
+
     /// Another start on the same store, with another file as its state database.
     pub async fn restart_on(self, database: &'static str) -> Self {
         let (files, site, cluster) = self.end().await;
@@ -140,10 +151,19 @@ impl World {
         cluster: build::Cluster,
         database: &str,
     ) -> Self {
+        let directory = Directory::open(files.path().join("store")).await.unwrap();
+        Self::start_with(files, site, cluster, database, Arc::new(directory)).await
+    }
+
+    async fn start_with(
+        files: Arc<tempfile::TempDir>,
+        site: Site,
+        cluster: build::Cluster,
+        database: &str,
+        store: Arc<dyn Store>,
+    ) -> Self {
         let database = Database::open(&files.path().join(database)).unwrap();
         let state: Arc<dyn State> = Arc::new(database);
-        let directory = Directory::open(files.path().join("store")).await.unwrap();
-        let store: Arc<dyn Store> = Arc::new(directory);
         let plan = plan(site);
         let layout = Layout::new([Configured {
             repository: Repository::new(site.repository),

@@ -35,7 +35,7 @@ pub mod plan;
 pub mod promotion;
 mod read;
 pub mod reaper;
-mod recovery;
+pub mod recovery;
 mod remove;
 mod sequences;
 pub mod sweep;

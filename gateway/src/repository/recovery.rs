@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use policies::identity::StoreName;
 use policies::key::{Class, ObjectKey, Writing};
@@ -24,6 +25,9 @@ mod tests;
 
 /// Tries to recover a repository beside other nodes.
 const AGAIN: usize = 4;
+/// From a start that its store did not let through to the next try; then twice as long each time.
+const SOON: Duration = Duration::from_secs(2);
+const AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
 /// What identifies content, for the resolver's rule.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,18 +84,48 @@ impl Door {
     /// A start that could not be carried through, because its store did not answer, is made up for; until then
     /// nobody is let in.
     pub(super) async fn start_again(&self, open: &OpenRepository) -> Result<(), Error> {
+        let _alone = self.starting.lock().await;
         let Some(open) = &self.repository(&open.name) else {
             return Ok(());
         };
+        if open.gate.doubted().is_none() {
+            return Ok(());
+        }
         self.prepare(open).await?;
         if !self.stand(&open.plan.store).await {
             return Err(Error::Unavailable(
                 "The store does not take the gateway's number; try again.".into(),
             ));
         }
-        self.settle_start(open, &mut HashSet::new()).await?;
+        let mut swept = HashSet::new();
+        let here = self.in_store(&open.plan.store);
+        if here.iter().any(|other| other.gate.doubted().is_none()) {
+            // Who serves already has uploads under way that no row names yet.
+            swept.insert(open.plan.store.clone());
+        }
+        self.settle_start(open, &mut swept).await?;
         open.gate.trust();
         Ok(())
+    }
+
+    /// Whether a start is still to be made up for in this store, after another try.
+    async fn is_still_away(&self, name: &StoreName) -> bool {
+        let mut away = false;
+        for open in self.in_store(name) {
+            if open.gate.doubted() != Some(Freeze::StoreUnreachable) {
+                continue;
+            }
+            match self.start_again(&open).await {
+                Ok(()) => {
+                    tracing::warn!(repository = %open.name, store = %name, "the store answers: the start is made up for");
+                }
+                Err(e) => {
+                    tracing::debug!(repository = %open.name, store = %name, cause = %e, "the store is still away");
+                    away = true;
+                }
+            }
+        }
+        away
     }
 
     async fn prepare(&self, open: &Arc<OpenRepository>) -> Result<(), Error> {
@@ -392,6 +426,20 @@ impl Door {
                 .map_err(|e| store_failed("remove an unfinished upload", &e))?;
         }
         Ok(())
+    }
+}
+
+/// Carries starts through that a store did not let through, as soon as it does; runs until the process ends.
+pub async fn wait_for(door: Arc<Door>, store: StoreName) {
+    let mut pause = SOON;
+    loop {
+        tokio::time::sleep(pause).await;
+        let away = door.is_still_away(&store).await;
+        pause = if away {
+            (pause * 2).min(AT_LEAST_EVERY)
+        } else {
+            SOON
+        };
     }
 }
 

@@ -268,7 +268,7 @@ impl Door {
     async fn look_again(&self, open: &OpenRepository) {
         if let Err(e) = self.load_guard(open).await {
             tracing::error!(repository = %open.name, cause = %e, "after a failed commit the repository cannot be read");
-            self.doubt(open, Freeze::StoreUnreachable).await;
+            open.gate.doubt(Freeze::StoreUnreachable);
         }
     }
 

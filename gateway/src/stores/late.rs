@@ -19,7 +19,8 @@ use super::{
     UploadId,
 };
 
-const PAUSE: Duration = Duration::from_secs(5);
+/// At least, between two attempts to open it.
+pub const PAUSE: Duration = Duration::from_secs(5);
 
 pub type Opener = Box<dyn Fn() -> BoxFuture<'static, Result<Arc<dyn Store>>> + Send + Sync>;
 

@@ -240,7 +240,7 @@ impl fmt::Display for Remedy<'_> {
             }
             Freeze::StoreUnreachable => write!(
                 f,
-                "the store answers again and an operator runs: snapgate thaw {repository}"
+                "the store answers again (the gateway asks at least once a minute; at once: snapgate thaw {repository})"
             ),
             Freeze::Recovering => write!(
                 f,

@@ -2,11 +2,15 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use policies::format::build::Request;
 
 use crate::repository::miniature::World;
+use crate::stores::late::{self, Late};
+use crate::stores::{Error, Store};
 
 /// Polls some work so many times, then lets it go: the process died there. None = it was not done.
 async fn cut<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
@@ -80,5 +84,48 @@ async fn a_process_that_dies_at_any_step_of_a_write_leaves_it_done_or_not_done()
         }
         println!("{kind}: {undone} deaths left it undone, {done} done");
         assert!(undone > 0 && done > 0, "{kind}: {undone} and {done}");
+    }
+}
+
+/// The store, which is not there before it `answers`.
+fn away(store: Arc<dyn Store>, answers: Arc<AtomicBool>) -> Arc<dyn Store> {
+    Arc::new(Late::new(Box::new(move || {
+        let (store, answers) = (Arc::clone(&store), Arc::clone(&answers));
+        Box::pin(async move {
+            if answers.load(Ordering::SeqCst) {
+                Ok(store)
+            } else {
+                Err(Error::Unknown)
+            }
+        })
+    })))
+}
+
+#[tokio::test]
+async fn a_start_without_its_store_is_made_up_for_when_the_store_answers() {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    let answers = Arc::new(AtomicBool::new(false));
+    let mut world = world
+        .restart_behind(|store| away(store, Arc::clone(&answers)))
+        .await;
+    world.take("two");
+    let requests = world.cluster.requests();
+    let refused = world.send(requests[0].clone()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("the store answers again"),
+        "{refused}"
+    );
+    let name = world.open.plan.store.clone();
+    assert!(world.door.is_still_away(&name).await);
+    answers.store(true, Ordering::SeqCst);
+    tokio::time::pause();
+    tokio::time::advance(late::PAUSE).await;
+    tokio::time::resume();
+    assert!(!world.door.is_still_away(&name).await);
+    assert!(!world.open.gate.is_frozen());
+    assert!(world.open.incarnation.lock().is_some());
+    for request in requests {
+        world.send(request).await.unwrap();
     }
 }

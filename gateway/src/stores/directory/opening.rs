@@ -86,18 +86,28 @@ impl Tree {
         Ok(tree)
     }
 
-    /// A file system that cannot rename without replacing, or give a file a second name, is refused at start.
+    /// A file system that cannot rename without replacing is refused at start. On a full one nothing can be tried; what
+    /// is there can be read, and a write that it cannot do fails.
     fn probe(&self) -> Result<()> {
         // Of this start alone: other gateways may open the same directory now.
         let [one, other] = [(); 2].map(|()| format!("probe-{}", crate::random::text(12)));
         for name in [&one, &other] {
-            rustix::fs::openat(
+            let made = rustix::fs::openat(
                 &self.temporary,
                 name.as_str(),
                 OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC,
                 Mode::RUSR | Mode::WUSR,
-            )
-            .map_err(|e| failed("create", name, e))?;
+            );
+            match made {
+                Ok(_) => {}
+                Err(Errno::NOSPC | Errno::DQUOT) => {
+                    tracing::warn!("the store is full: what its file system can do was not tried");
+                    let _first =
+                        rustix::fs::unlinkat(&self.temporary, one.as_str(), AtFlags::empty());
+                    return Ok(());
+                }
+                Err(e) => return Err(failed("create", name, e)),
+            }
         }
         let outcome = rustix::fs::renameat_with(
             &self.temporary,
