@@ -43,8 +43,8 @@ class Store:
 class Gateway:
     """A configured gateway that can be started, killed and started again on the same ports and state."""
 
-    def __init__(self, bench, name, store, state=None, env=None, clusters=("rig",), retention="0s", database=None, mirrors=None):
-        """`mirrors`: name -> (Store, what else the mirror's settings say, such as `mode = "barrier"`)."""
+    def __init__(self, bench, name, store, state=None, env=None, clusters=("rig",), retention="0s", database=None, mirrors=None, more=""):
+        """`more`: lines of the repository's settings; `mirrors`: name -> (Store, what else the mirror's settings say, such as `mode = "barrier"`)."""
         self._bench, self.name, self._env = bench, name, {**os.environ, "RUST_BACKTRACE": "1", **(env or {})}
         self._home = bench.folder(f"snapgate-{name}")
         self._database = database or f"sqlite:{pathlib.Path(state) if state else self._home}/state.db"
@@ -52,7 +52,7 @@ class Gateway:
         self.accounts = {cluster: Account(self.port, f"{KEY}{cluster.upper()}", f"{SECRET}-{cluster}", BUCKET) for cluster in clusters}
         self.account = self.accounts[clusters[0]]
         self.log = bench.dir / f"snapgate-{name}.log"
-        self._config, self._process, self._mirrors = self._home / "snapgate.toml", None, mirrors or {}
+        self._config, self._process, self._mirrors, self._more = self._home / "snapgate.toml", None, mirrors or {}, more
         self._config.write_text(self._settings(store))
 
     def _settings(self, store):
@@ -77,7 +77,7 @@ base_path = "{BASE}"
 store = "behind"
 writers = {json.dumps(list(self.accounts))}
 delete_retention = "{self._retention}"
-{mirrors}"""
+{self._more}{mirrors}"""
 
     def _store(self, name, store):
         text = f"[stores.{name}]\n" + "".join(f'{key} = "{value}"\n' for key, value in store.settings.items() if key != "key")

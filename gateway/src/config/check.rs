@@ -74,6 +74,8 @@ pub enum StoreUrl {
 
 /// Deleted objects are kept this long unless the repository says otherwise.
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 86_400);
+/// A snapshot's file is never uploaded for so long.
+pub const DEFAULT_UPLOADS_END_AFTER: Duration = Duration::from_secs(7 * 86_400);
 
 /// `file` is named in errors; relative paths in it are relative to its folder.
 pub fn check(file: &Path, settings: Settings) -> Result<Plan, Error> {
@@ -428,6 +430,18 @@ fn repository(
         })?,
         None => DEFAULT_RETENTION,
     };
+    let uploads_end_after = match repository.uploads_end_after.as_deref() {
+        Some("never") => None,
+        Some(text) => Some(units::duration(text).map_err(|e| {
+            Error::new(
+                file,
+                format!("{at}.uploads_end_after"),
+                e,
+                "write one such as 7d, or never",
+            )
+        })?),
+        None => Some(DEFAULT_UPLOADS_END_AFTER),
+    };
     Ok(RepositoryPlan {
         bucket: Bucket::new(repository.bucket),
         base_path,
@@ -453,6 +467,7 @@ fn repository(
             LockMode::Manual => Mode::Manual,
         },
         retention,
+        uploads_end_after,
     })
 }
 

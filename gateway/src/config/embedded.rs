@@ -13,7 +13,9 @@ use policies::key::{Configured, Layout};
 use policies::lock::Mode;
 use serde::{Deserialize, Serialize};
 
-use super::check::{AdminPlan, DEFAULT_RETENTION, Plan, S3Plan, StorePlan, StoreUrl};
+use super::check::{
+    AdminPlan, DEFAULT_RETENTION, DEFAULT_UPLOADS_END_AFTER, Plan, S3Plan, StorePlan, StoreUrl,
+};
 use super::state::StatePlan;
 use super::{Error, Secret, Source, secret};
 use crate::frontend::limits::Limits;
@@ -115,6 +117,7 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
                 readers: Readers::Everyone,
                 mode: Mode::Auto,
                 retention: DEFAULT_RETENTION,
+                uploads_end_after: Some(DEFAULT_UPLOADS_END_AFTER),
             },
         )]),
     })

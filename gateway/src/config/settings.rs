@@ -138,6 +138,8 @@ pub struct Repository {
     #[serde(default)]
     pub lock: LockMode,
     pub delete_retention: Option<String>,
+    /// When uploads in parts that nobody completes are ended, or `never`.
+    pub uploads_end_after: Option<String>,
     #[serde(default)]
     pub mirrors: Vec<Mirror>,
     /// Entries of the journal that are kept for mirrors that are behind.

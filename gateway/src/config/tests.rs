@@ -259,6 +259,12 @@ fn what_cannot_be_read_as_a_setting_is_refused_with_its_line() {
             "'7 days'",
         ),
         (
+            r#"delete_retention = "7d""#,
+            r#"uploads_end_after = "soon""#,
+            "repositories.logs.uploads_end_after",
+            "'soon'",
+        ),
+        (
             "http://127.0.0.1:9100",
             "http://169.254.169.254",
             "stores.us",

@@ -19,6 +19,7 @@ use crate::stores::Store;
 use crate::stores::directory::Directory;
 
 pub const BASE: &str = "base";
+pub const UPLOADS_END_AFTER: Duration = Duration::from_secs(3600);
 /// The file of the state database.
 pub const DATABASE: &str = "state.db";
 
@@ -243,14 +244,7 @@ impl World {
     }
 
     async fn put_as(&self, caller: &Caller, key: &str, bytes: Vec<u8>) -> Result<Written, Error> {
-        let body = Body {
-            size: Some(bytes.len() as u64),
-            bytes: Box::pin(futures::stream::iter([Ok(Bytes::from(bytes))])),
-            trailer: None,
-            md5: None,
-            expected: Vec::new(),
-            compute: None,
-        };
+        let body = body(bytes);
         let at = self.at(key);
         self.door.may_write(caller, &at).await?;
         self.door
@@ -324,6 +318,18 @@ pub fn caller_of(cluster: &str) -> Caller {
     }
 }
 
+/// What a client sends without checksums.
+pub fn body(bytes: Vec<u8>) -> Body {
+    Body {
+        size: Some(bytes.len() as u64),
+        bytes: Box::pin(futures::stream::iter([Ok(Bytes::from(bytes))])),
+        trailer: None,
+        md5: None,
+        expected: Vec::new(),
+        compute: None,
+    }
+}
+
 fn plan(site: Site) -> RepositoryPlan {
     RepositoryPlan {
         bucket: Bucket::new(site.bucket),
@@ -333,5 +339,6 @@ fn plan(site: Site) -> RepositoryPlan {
         readers: Readers::Everyone,
         mode: Mode::Auto,
         retention: site.retention,
+        uploads_end_after: Some(UPLOADS_END_AFTER),
     }
 }

@@ -52,6 +52,7 @@ async fn side(state: Arc<dyn State>, bytes: &Arc<dyn Store>) -> Side {
         readers: Readers::Everyone,
         mode: Mode::Auto,
         retention: Duration::ZERO,
+        uploads_end_after: None,
     };
     let identity = RepositoryIdentity {
         name: Repository::new("prod"),

@@ -16,6 +16,8 @@ pub struct RepositoryPlan {
     pub readers: Readers,
     pub mode: Mode,
     pub retention: Duration,
+    /// Uploads in parts that were begun so much uptime ago and not completed are ended; None = never.
+    pub uploads_end_after: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -65,6 +65,7 @@ impl Door {
         if !self.leads().await? {
             return Ok(());
         }
+        self.end_old_uploads(open, uptime).await?;
         loop {
             let due = self
                 .state

@@ -279,5 +279,6 @@ fn plan() -> RepositoryPlan {
         readers: Readers::Everyone,
         mode: Mode::Auto,
         retention: Duration::from_secs(3600),
+        uploads_end_after: None,
     }
 }

@@ -195,6 +195,13 @@ pub trait State:
     async fn create_upload(&self, permit: &Permit, upload: NewUpload) -> Result<(), WriteError>;
     async fn upload(&self, bucket: BucketId, upload: &str) -> Result<Option<MultipartUpload>>;
     async fn uploads(&self, query: &UploadQuery) -> Result<UploadListing>;
+    /// Uploads that were begun before the gateway had run for so long, oldest first.
+    async fn uploads_begun_before(
+        &self,
+        repository: RepositoryId,
+        uptime_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<MultipartUpload>>;
     /// Records a part, replacing an earlier one of the same number; returns the replaced one.
     async fn put_part(
         &self,

@@ -169,5 +169,6 @@ fn plan(bucket: &str, base_path: &str, writer: &str, readers: Readers) -> Reposi
         readers,
         mode: Mode::Auto,
         retention: Duration::from_secs(60),
+        uploads_end_after: None,
     }
 }

@@ -78,6 +78,7 @@ impl Disks {
             readers: Readers::Everyone,
             mode: Mode::Auto,
             retention: Duration::from_secs(3600),
+            uploads_end_after: None,
         };
         let name = Repository::new("prod");
         let layout = Layout::new([Configured {

@@ -99,6 +99,7 @@ macro_rules! conformance {
             uploads: a_completed_upload_is_forgotten_and_its_answer_kept,
             uploads: an_upload_under_completion_is_not_dropped,
             uploads: uploads_are_listed_by_key_and_id,
+            uploads: uploads_are_found_by_the_uptime_at_which_they_were_begun,
             uploads: the_bytes_of_metadata_in_parts_are_kept_until_their_upload_ends,
             uploads: the_stores_own_ids_are_those_of_uploads_and_intents,
             lineage: the_journal_takes_no_number_that_is_not_reserved,

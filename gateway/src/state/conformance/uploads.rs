@@ -162,6 +162,27 @@ pub async fn uploads_are_listed_by_key_and_id(state: &dyn State) {
     }
 }
 
+pub async fn uploads_are_found_by_the_uptime_at_which_they_were_begun(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let other = World::held(state, "metrics").await;
+    create(state, &world, "first", "b").await;
+    create(state, &other, "of another", "b").await;
+    state.uptime(1000).await.unwrap();
+    create(state, &world, "second", "a").await;
+    create(state, &world, "third", "a").await;
+    let begun = async |uptime, limit| {
+        let found = state.uploads_begun_before(world.row.id, uptime, limit);
+        let found = found.await.unwrap();
+        found.into_iter().map(|u| u.id).collect::<Vec<_>>()
+    };
+    assert_eq!(begun(0, 10).await, [""; 0]);
+    assert_eq!(begun(1000, 10).await, ["first"]);
+    assert_eq!(begun(1001, 10).await, ["first", "second", "third"]);
+    assert_eq!(begun(1001, 2).await, ["first", "second"]);
+    state.drop_upload(&world.permit(), "first").await.unwrap();
+    assert_eq!(begun(1001, 10).await, ["second", "third"]);
+}
+
 pub async fn the_stores_own_ids_are_those_of_uploads_and_intents(state: &dyn State) {
     let world = World::held(state, "logs").await;
     create(state, &world, "u1", "a").await;

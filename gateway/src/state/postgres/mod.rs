@@ -345,6 +345,15 @@ impl State for Database {
         read!(self, db => uploads::list(db, query))
     }
 
+    async fn uploads_begun_before(
+        &self,
+        repository: RepositoryId,
+        uptime_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<MultipartUpload>> {
+        read!(self, db => uploads::begun_before(db, repository, uptime_ms, limit))
+    }
+
     async fn put_part(
         &self,
         permit: &Permit,

@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     super::lineage::TABLES,
     REMOVALS,
     super::part_contents::TABLE,
+    super::uploads::AGE,
 ];
 
 /// The version that this program writes.

@@ -15,6 +15,13 @@ use crate::state::{
 };
 use crate::stores::{StoredPart, UploadId};
 
+pub(super) const AGE: &str = "
+-- The gateway's uptime when it was begun.
+ALTER TABLE uploads ADD COLUMN at_uptime_ms BIGINT NOT NULL DEFAULT 0;
+UPDATE uploads SET at_uptime_ms = (SELECT uptime_ms FROM database);
+CREATE INDEX uploads_by_age ON uploads (repository, at_uptime_ms);
+";
+
 macro_rules! upload_columns {
     () => {
         "id, repository, bucket, key, store_upload, epoch, cluster, details, checksum, checksum_whole, initiated_ms"
@@ -28,7 +35,7 @@ pub(super) async fn create(tx: &Tx, leave: &Leave, upload: &NewUpload) -> Result
         concat!(
             "INSERT INTO uploads (",
             upload_columns!(),
-            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+            ", at_uptime_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
         ),
         &[
             &upload.id,
@@ -42,6 +49,7 @@ pub(super) async fn create(tx: &Tx, leave: &Leave, upload: &NewUpload) -> Result
             &upload.checksum.as_ref().map(|(algorithm, _)| algorithm),
             &upload.checksum.as_ref().map(|(_, whole)| *whole),
             &upload.now_ms,
+            &int(tx.uptime_ms),
         ],
     )
     .await?;
@@ -123,6 +131,25 @@ pub(super) async fn list(db: &ClientWrapper, wanted: &UploadQuery) -> Result<Upl
         .map(upload)
         .collect::<Result<_>>()?;
     Ok(listing)
+}
+
+pub(super) async fn begun_before(
+    db: &ClientWrapper,
+    repository: RepositoryId,
+    uptime_ms: u64,
+    limit: usize,
+) -> Result<Vec<MultipartUpload>> {
+    let rows = query(
+        db,
+        concat!(
+            "SELECT ",
+            upload_columns!(),
+            " FROM uploads WHERE repository = $1 AND at_uptime_ms < $2 ORDER BY at_uptime_ms, id COLLATE \"C\" LIMIT $3"
+        ),
+        &[&repository.0, &int(uptime_ms), &int(limit as u64)],
+    )
+    .await?;
+    rows.iter().map(upload).collect()
 }
 
 /// The stores' ids of uploads and open intents.

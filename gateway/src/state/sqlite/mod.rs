@@ -289,6 +289,15 @@ impl State for Database {
         self.read(|db| uploads::list(db, query))
     }
 
+    async fn uploads_begun_before(
+        &self,
+        repository: RepositoryId,
+        uptime_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<MultipartUpload>> {
+        self.read(|db| uploads::begun_before(db, repository, uptime_ms, limit))
+    }
+
     async fn put_part(
         &self,
         permit: &Permit,

@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     REMOVALS,
     INCARNATIONS,
     super::part_contents::TABLE,
+    super::uploads::AGE,
 ];
 
 /// The version that this program writes.

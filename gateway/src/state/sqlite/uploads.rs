@@ -15,6 +15,13 @@ use crate::state::{
 };
 use crate::stores::{StoredPart, UploadId};
 
+pub(super) const AGE: &str = "
+-- The gateway's uptime when it was begun.
+ALTER TABLE uploads ADD COLUMN at_uptime_ms INTEGER NOT NULL DEFAULT 0;
+UPDATE uploads SET at_uptime_ms = (SELECT value FROM meta WHERE name = 'uptime_ms');
+CREATE INDEX uploads_by_age ON uploads (repository, at_uptime_ms);
+";
+
 macro_rules! upload_columns {
     () => {
         "id, repository, bucket, key, store_upload, epoch, cluster, details, checksum, checksum_whole, initiated_ms"
@@ -28,7 +35,7 @@ pub(super) fn create(tx: &mut Tx<'_>, leave: &Leave, upload: &NewUpload) -> Resu
         .prepare_cached(concat!(
             "INSERT INTO uploads (",
             upload_columns!(),
-            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+            ", at_uptime_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
         ))?
         .execute(params![
             upload.id,
@@ -42,6 +49,7 @@ pub(super) fn create(tx: &mut Tx<'_>, leave: &Leave, upload: &NewUpload) -> Resu
             upload.checksum.as_ref().map(|(algorithm, _)| algorithm),
             upload.checksum.as_ref().map(|(_, whole)| whole),
             upload.now_ms,
+            int(tx.memory.uptime()),
         ])?;
     Ok(())
 }
@@ -112,6 +120,25 @@ pub(super) fn list(db: &Connection, query: &UploadQuery) -> Result<UploadListing
         listing.uploads.push(upload(row)?);
     }
     Ok(listing)
+}
+
+pub(super) fn begun_before(
+    db: &Connection,
+    repository: RepositoryId,
+    uptime_ms: u64,
+    limit: usize,
+) -> Result<Vec<MultipartUpload>> {
+    let mut statement = db.prepare_cached(concat!(
+        "SELECT ",
+        upload_columns!(),
+        " FROM uploads WHERE repository = ?1 AND at_uptime_ms < ?2 ORDER BY at_uptime_ms, id LIMIT ?3"
+    ))?;
+    let mut rows = statement.query((repository.0, int(uptime_ms), int(limit as u64)))?;
+    let mut begun = Vec::new();
+    while let Some(row) = rows.next()? {
+        begun.push(upload(row)?);
+    }
+    Ok(begun)
 }
 
 /// The stores' ids of uploads and open intents.
