@@ -231,6 +231,7 @@ fn status_body(status: &Status) -> Value {
         "failed": row.failed,
         "newest_restore_point": newest,
         "epoch": row.epoch.0,
+        "applier": row.applier,
         "transferred": { "objects": row.transferred, "bytes": row.bytes },
         "seconds_to_catch_up": status.seconds_to_catch_up,
     });

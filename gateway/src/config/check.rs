@@ -115,7 +115,7 @@ pub fn check(file: &Path, settings: Settings) -> Result<Plan, Error> {
         source: Source::File(file.to_path_buf()),
         s3: s3(file, &folder, settings.s3)?,
         admin: admin(file, &folder, settings.admin)?,
-        state: super::state::check(file, &folder, settings.state, &mirrors)?,
+        state: super::state::check(file, &folder, settings.state, &stores, &mirrors)?,
         keys,
         stores,
         repositories,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use policies::identity::Repository;
+use policies::identity::{Repository, StoreName};
 
+use super::check::StorePlan;
 use super::{Error, secret, settings};
 use crate::mirror::plan::MirrorsPlan;
 use crate::state::postgres::{self, SettingsError, without_password};
@@ -21,6 +22,7 @@ pub fn check(
     file: &Path,
     folder: &Path,
     state: settings::State,
+    stores: &BTreeMap<StoreName, StorePlan>,
     mirrors: &BTreeMap<Repository, MirrorsPlan>,
 ) -> Result<StatePlan, Error> {
     let url = state.url;
@@ -44,15 +46,7 @@ pub fn check(
             ))
         }
         Some(("postgres" | "postgresql", _)) => {
-            // A mirror has one applier; nothing yet makes sure that it is of one gateway only.
-            if let Some((name, _)) = mirrors.iter().find(|(_, plan)| !plan.targets.is_empty()) {
-                return Err(Error::new(
-                    file,
-                    format!("repositories.{name}.mirrors"),
-                    "mirrors are not built yet for gateways that share a state database",
-                    "leave them out, or use sqlite:FILE with one gateway",
-                ));
-            }
+            targets_can_fence(file, stores, mirrors)?;
             let password = state
                 .password_file
                 .map(|path| secret::read(file, "state.password_file", &folder.join(path)))
@@ -75,6 +69,31 @@ pub fn check(
     }
 }
 
+/// Of several gateways one applies to a mirror, and whoever applied before it is fenced in the mirror's store.
+fn targets_can_fence(
+    file: &Path,
+    stores: &BTreeMap<StoreName, StorePlan>,
+    mirrors: &BTreeMap<Repository, MirrorsPlan>,
+) -> Result<(), Error> {
+    for (name, plan) in mirrors {
+        for (n, target) in plan.targets.iter().enumerate() {
+            let single = stores.get(&target.store).is_some_and(|s| s.single_gateway);
+            if single {
+                return Err(Error::new(
+                    file,
+                    format!("repositories.{name}.mirrors[{n}].store"),
+                    format!(
+                        "'{}' is a store for one gateway (single_gateway), and several may share this state database",
+                        target.store
+                    ),
+                    "mirror to a store with create-only writes, or use sqlite:FILE with one gateway",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn refused(file: &Path, e: &SettingsError) -> Error {
     match e {
         SettingsError::Url { .. } => Error::new(
@@ -94,9 +113,10 @@ fn refused(file: &Path, e: &SettingsError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use policies::identity::StoreName;
+    use std::time::Duration;
 
     use super::*;
+    use crate::config::StoreUrl;
     use crate::mirror::plan::TargetPlan;
 
     fn checked(url: &str) -> Result<StatePlan, Error> {
@@ -109,26 +129,38 @@ mod tests {
 
     fn check_alone(state: settings::State) -> Result<StatePlan, Error> {
         let (file, folder) = (Path::new("snapgate.toml"), Path::new("/etc"));
-        check(file, folder, state, &BTreeMap::new())
+        check(file, folder, state, &BTreeMap::new(), &BTreeMap::new())
     }
 
-    #[test]
-    fn mirrors_of_gateways_that_share_a_database_are_refused_by_name() {
+    fn mirrored(single_gateway: bool) -> Result<StatePlan, Error> {
         let state = settings::State {
             url: "postgres://snapgate@db.example/snapgate".into(),
             ..settings::State::default()
         };
-        let mirrored = MirrorsPlan {
-            targets: vec![TargetPlan::onto(StoreName::new("us"))],
+        let us = StoreName::new("us");
+        let plan = MirrorsPlan {
+            targets: vec![TargetPlan::onto(us.clone())],
             journal_limit: 1000,
         };
-        let mirrors = BTreeMap::from([(Repository::new("prod"), mirrored)]);
+        let mirrors = BTreeMap::from([(Repository::new("prod"), plan)]);
+        let store = StorePlan {
+            url: StoreUrl::Directory("/mirror".into()),
+            single_gateway,
+            look_every: Duration::from_secs(5),
+            sweep: None,
+        };
+        let stores = BTreeMap::from([(us, store)]);
         let (file, folder) = (Path::new("snapgate.toml"), Path::new("/etc"));
-        let refused = check(file, folder, state, &mirrors).unwrap_err();
-        assert!(
-            refused.to_string().contains("repositories.prod.mirrors"),
-            "{refused}"
-        );
+        check(file, folder, state, &stores, &mirrors)
+    }
+
+    #[test]
+    fn gateways_that_share_a_database_mirror_to_stores_that_can_fence() {
+        assert!(matches!(mirrored(false), Ok(StatePlan::Postgres(_))));
+        let refused = mirrored(true).unwrap_err().to_string();
+        for part in ["repositories.prod.mirrors[0].store", "single_gateway"] {
+            assert!(refused.contains(part), "{refused}");
+        }
     }
 
     #[test]

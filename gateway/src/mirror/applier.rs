@@ -1,8 +1,9 @@
 //! Applies the journal: asks the planner, does what it says, records what the target confirmed.
 //!
-//! Order of a round: read the row (paused? stalled? to be reconciled?), stand on the target by its anchor, read
-//! entries, cut a step, do it stage by stage, record the position. Facts about the target live in memory only; after
-//! a crash they are found out anew, and the same step is done again: everything in it may be repeated.
+//! Order of a round: have the duty (of several nodes on a database one has it), read the row (paused? stalled? to be
+//! reconciled?), stand on the target by its anchor, end what others began there, read entries, cut a step, do it stage
+//! by stage, record the position. Facts about the target live in memory only; after a crash, or by another node, they
+//! are found out anew, and the same step is done again: everything in it may be repeated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,16 @@ use std::time::Duration;
 use policies::identity::Epoch;
 use policies::key::ObjectKey;
 use policies::mirror_order::{self, Entry, Facts, Known, Next, Pointer, Put, Step};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::control::Control;
+use super::fence::Tenure;
 use super::transfer::Landed;
 use super::work::{Backoff, Work, keep_later, known, passes};
 use super::{Link, Trouble};
 use crate::checkpoint::Follower;
+use crate::state::Duty;
 use crate::state::mirrors::{MirrorChange, MirrorRow, Resync, Stalled};
 use crate::telemetry::clock;
 
@@ -28,6 +32,8 @@ const AHEAD: usize = 2048;
 /// How often the journal is looked at when nothing is to be done. One read of an indexed row.
 const IDLE: Duration = Duration::from_millis(100);
 const FENCE_CHECK: Duration = Duration::from_secs(5);
+/// How often a node asks for a duty that another one has, and the one that has it for orders given elsewhere.
+const GLANCE: Duration = Duration::from_millis(500);
 /// Failures in a row after which what is wrong is said in the mirror's state.
 const PATIENCE: u32 = 4;
 const BATCH: usize = 500;
@@ -36,9 +42,10 @@ const BATCH: usize = 500;
 pub struct Applier {
     pub link: Arc<Link>,
     pub control: Arc<Control>,
-    pub epoch: Epoch,
+    pub tenure: Tenure,
     pub facts: Facts,
     pub work: Work,
+    duty: Arc<dyn Duty>,
     /// The target's own record of what it holds.
     checkpoint: Follower,
     /// The round of orders that this work belongs to.
@@ -51,18 +58,68 @@ pub async fn run(link: Arc<Link>, control: Arc<Control>) {
     let mut backoff = Backoff::default();
     while !control.stopped() {
         let round = control.round();
-        match one_run(&link, &control).await {
-            Ok(()) | Err(Trouble::Interrupted) => backoff = Backoff::default(),
-            Err(trouble) => {
-                report(&link, &control, &trouble, backoff.tries()).await;
+        let work = format!("mirror {} {}", link.source.id.0, link.target_name);
+        match link.source.state.take_duty(&work).await {
+            Ok(Some(duty)) => {
+                backoff = Backoff::default();
+                on_duty(&link, &control, duty.into()).await;
+            }
+            Ok(None) => control.wait(round, GLANCE).await,
+            Err(e) => {
+                tracing::debug!(repository = %link.source.name, store = %link.target_name, cause = %e, "who applies could not be asked");
                 control.wait(round, backoff.next()).await;
             }
         }
     }
 }
 
+/// Until the duty is lost.
+async fn on_duty(link: &Arc<Link>, control: &Arc<Control>, duty: Arc<dyn Duty>) {
+    let mut beside = JoinSet::new();
+    if link.source.state.shared() {
+        let (told, lost) = (Arc::clone(control), Arc::clone(&duty));
+        beside.spawn(async move {
+            lost.lost().await;
+            told.tell();
+        });
+        let heard = row(link).await.ok().flatten().map(|row| row.orders);
+        beside.spawn(hear_orders(Arc::clone(link), Arc::clone(control), heard));
+    }
+    let mut backoff = Backoff::default();
+    while !control.stopped() && duty.holds() {
+        let round = control.round();
+        let ended = one_run(link, control, &duty).await;
+        control.rests();
+        match ended {
+            Ok(()) | Err(Trouble::Interrupted) => backoff = Backoff::default(),
+            // By the duty's word or the target's: who has it now sees to the rest.
+            Err(Trouble::Relieved) => control.wait(round, backoff.next()).await,
+            Err(trouble) => {
+                report(link, control, control.minted(), &trouble, backoff.tries()).await;
+                control.wait(round, backoff.next()).await;
+            }
+        }
+    }
+}
+
+/// Orders that are given through another node.
+async fn hear_orders(link: Arc<Link>, control: Arc<Control>, mut heard: Option<u64>) {
+    loop {
+        if let Ok(Some(row)) = row(&link).await
+            && heard.replace(row.orders) != Some(row.orders)
+        {
+            control.tell();
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
 /// From a look at the row until something is in the way.
-async fn one_run(link: &Arc<Link>, control: &Arc<Control>) -> Result<(), Trouble> {
+async fn one_run(
+    link: &Arc<Link>,
+    control: &Arc<Control>,
+    duty: &Arc<dyn Duty>,
+) -> Result<(), Trouble> {
     let round = control.round();
     let Some(row) = row(link).await? else {
         control.wait(round, FENCE_CHECK).await;
@@ -72,31 +129,46 @@ async fn one_run(link: &Arc<Link>, control: &Arc<Control>) -> Result<(), Trouble
         control.wait(round, FENCE_CHECK).await;
         return Ok(());
     }
-    let epoch = link.take_epoch(&row).await?;
-    if epoch != row.epoch {
-        change(link, vec![MirrorChange::Epoch(epoch)]).await?;
+    let state = &link.source.state;
+    let tenure = link.take_epoch(&row, &**duty, control.minted()).await?;
+    let epoch = tenure.epoch;
+    control.mints(epoch);
+    let applier = state.name().map(str::to_owned);
+    if (epoch, &applier) != (row.epoch, &row.applier) {
+        change(link, None, vec![MirrorChange::Epoch { epoch, applier }]).await?;
         tracing::info!(repository = %link.source.name, store = %link.target_name, %epoch, "mirroring");
     }
-    if let Err(e) = link.sweep_uploads(epoch).await {
-        tracing::debug!(repository = %link.source.name, store = %link.target_name, cause = %e, "what was left hidden on a mirror stays for now");
+    match link.sweep_uploads(epoch).await {
+        Ok(()) => {}
+        // Another node may have begun some of them.
+        Err(e) if state.shared() => return Err(Trouble::target(e)),
+        Err(e) => {
+            tracing::debug!(repository = %link.source.name, store = %link.target_name, cause = %e, "what was left hidden on a mirror stays for now");
+        }
     }
     let mut applier = Applier {
         link: Arc::clone(link),
         control: Arc::clone(control),
-        epoch,
         facts: link.look().await?,
         checkpoint: Follower::new(
-            Arc::clone(&link.source.state),
+            Arc::clone(state),
             Arc::clone(&link.target),
             link.source.name.clone(),
             (link.source.id, link.source.bucket_id),
             epoch,
         ),
-        work: Work::new(Arc::clone(link), epoch, Arc::clone(&control.counts)),
+        work: Work::new(
+            Arc::clone(link),
+            tenure.clone(),
+            Arc::clone(&control.counts),
+        ),
+        duty: Arc::clone(duty),
+        tenure: tenure.clone(),
         round,
         fence_checked: Instant::now(),
     };
     control.reached();
+    control.serves(tenure);
     let ended = applier.until_something_else().await;
     applier.work.end().await;
     ended
@@ -110,13 +182,23 @@ pub async fn row(link: &Link) -> Result<Option<MirrorRow>, Trouble> {
         .await?)
 }
 
-pub async fn change(link: &Link, changes: Vec<MirrorChange>) -> Result<Option<MirrorRow>, Trouble> {
+/// `by`: the epoch of the applier that reports, None for an order.
+pub async fn change(
+    link: &Link,
+    by: Option<Epoch>,
+    changes: Vec<MirrorChange>,
+) -> Result<Option<MirrorRow>, Trouble> {
     let (id, store) = (link.source.id, &link.target_name);
-    Ok(link.source.state.change_mirror(id, store, changes).await?)
+    let changed = link
+        .source
+        .state
+        .change_mirror(id, store, by, changes)
+        .await;
+    Ok(changed?)
 }
 
-/// What is in the way, for the log and for the mirror's state.
-async fn report(link: &Link, control: &Control, trouble: &Trouble, tries: u32) {
+/// What is in the way, for the log and for the mirror's state. `by`: the epoch that was taken, if one was.
+async fn report(link: &Link, control: &Control, by: Option<Epoch>, trouble: &Trouble, tries: u32) {
     control.trouble(trouble.to_string());
     let fenced = matches!(trouble, Trouble::Fenced(_));
     if passes(trouble) && tries < PATIENCE {
@@ -136,11 +218,15 @@ async fn report(link: &Link, control: &Control, trouble: &Trouble, tries: u32) {
         fenced,
     };
     let recorded = async {
-        let known = row(link).await?.and_then(|row| row.stalled);
+        let Some(row) = row(link).await? else {
+            return Ok(());
+        };
+        let known = row.stalled.as_ref();
         if known.is_some_and(|known| known.reason == stalled.reason && known.key == stalled.key) {
             return Ok(());
         }
-        change(link, vec![MirrorChange::Stalled(Some(stalled))])
+        let by = by.unwrap_or(row.epoch);
+        change(link, Some(by), vec![MirrorChange::Stalled(Some(stalled))])
             .await
             .map(drop)
     };
@@ -151,10 +237,20 @@ async fn report(link: &Link, control: &Control, trouble: &Trouble, tries: u32) {
 
 impl Applier {
     pub fn check_orders(&self) -> Result<(), Trouble> {
-        if self.control.round() == self.round && !self.control.stopped() {
+        if !self.duty.holds() {
+            Err(Trouble::Relieved)
+        } else if self.control.round() == self.round && !self.control.stopped() {
             Ok(())
         } else {
             Err(Trouble::Interrupted)
+        }
+    }
+
+    /// Reports; whoever was relieved reports nothing any more.
+    pub async fn change(&self, changes: Vec<MirrorChange>) -> Result<(), Trouble> {
+        match change(&self.link, Some(self.tenure.epoch), changes).await? {
+            Some(_) => Ok(()),
+            None => Err(Trouble::Relieved),
         }
     }
 
@@ -164,10 +260,13 @@ impl Applier {
         loop {
             match self.once(&mut backoff).await {
                 Ok(()) => {}
-                Err(ended @ (Trouble::Interrupted | Trouble::Fenced(_))) => return Err(ended),
+                Err(ended @ (Trouble::Interrupted | Trouble::Relieved | Trouble::Fenced(_))) => {
+                    return Err(ended);
+                }
                 Err(trouble) => {
                     self.control.counts.fail();
-                    report(&self.link, &self.control, &trouble, backoff.tries()).await;
+                    let (by, tries) = (Some(self.tenure.epoch), backoff.tries());
+                    report(&self.link, &self.control, by, &trouble, tries).await;
                     self.control.wait(self.round, backoff.next()).await;
                     let seen = self.link.look().await;
                     if let Ok(seen) = seen {
@@ -226,13 +325,12 @@ impl Applier {
     async fn begin_resync(&self, reason: &str) -> Result<(), Trouble> {
         tracing::error!(repository = %self.link.source.name, store = %self.link.target_name, reason, "the mirror must be reconciled");
         let resync = Resync::begin(reason, clock::now_ms());
-        change(&self.link, vec![MirrorChange::BeginResync(resync)]).await?;
-        Ok(())
+        self.change(vec![MirrorChange::BeginResync(resync)]).await
     }
 
     async fn idle(&mut self, row: &MirrorRow) -> Result<(), Trouble> {
         if row.stalled.is_some() {
-            change(&self.link, vec![MirrorChange::Stalled(None)]).await?;
+            self.change(vec![MirrorChange::Stalled(None)]).await?;
         }
         self.control.well();
         if self.fence_checked.elapsed() >= FENCE_CHECK {
@@ -244,7 +342,7 @@ impl Applier {
 
     pub async fn check_fence(&mut self) -> Result<(), Trouble> {
         self.check_orders()?;
-        self.link.check_fence(self.epoch).await?;
+        self.link.check_fence(&self.tenure).await?;
         self.fence_checked = Instant::now();
         Ok(())
     }
@@ -255,7 +353,7 @@ impl Applier {
         if row.stalled.is_some() {
             changes.push(MirrorChange::Stalled(None));
         }
-        change(&self.link, changes).await?;
+        self.change(changes).await?;
         keep_later(&mut self.facts.keys, upto);
         self.control.rooted(upto);
         self.control.well();
@@ -340,11 +438,10 @@ impl Applier {
     }
 
     pub async fn replace_one(&mut self, put: &Put) -> Result<(), Trouble> {
-        self.check_fence().await?;
+        self.check_orders()?;
         self.control.works_on(Some(&put.key));
         let from = self.link.source.find(&put.key, put.sequence).await?;
-        let permit = self.link.permit(self.epoch);
-        let landed = self.link.replace(&permit, &from).await?;
+        let landed = self.link.replace(&self.tenure, &from).await?;
         if landed == Landed::Written {
             self.control.counts.copied(from.object.size);
         }
@@ -354,17 +451,20 @@ impl Applier {
 
     pub async fn root(&mut self, put: &Put, generation: u64) -> Result<(), Trouble> {
         self.control.works_on(Some(&put.key));
-        self.check_fence().await?;
+        self.check_orders()?;
         let from = self.link.source.find(&put.key, put.sequence).await?;
         // Whoever takes the target over finds what the root needs in its record.
         let noted = self.checkpoint.advance_to(put.sequence).await;
         noted.map_err(Trouble::checkpoint)?;
-        let permit = self.link.permit(self.epoch);
-        let landed = self.link.create_fenced(&permit, &from).await?;
+        let landed = self.link.create_fenced(&self.tenure, &from).await?;
         self.facts.keys.insert(put.key.clone(), known(put, landed));
         match landed {
             Landed::Written | Landed::Same => {
                 self.facts.root = self.facts.root.max(Some(generation));
+                if self.link.source.state.shared() {
+                    self.change(vec![MirrorChange::Rooted(put.sequence)])
+                        .await?;
+                }
                 self.control.rooted(put.sequence);
                 tracing::info!(repository = %self.link.source.name, store = %self.link.target_name, generation, "the mirror has the root");
             }
@@ -375,10 +475,9 @@ impl Applier {
 
     pub async fn point(&mut self, key: &ObjectKey, generation: u64) -> Result<(), Trouble> {
         self.control.works_on(Some(key));
-        self.check_fence().await?;
-        let permit = self.link.permit(self.epoch);
+        self.check_orders()?;
         let bytes = generation.to_be_bytes().to_vec();
-        self.link.overwrite(&permit, key, bytes).await?;
+        self.link.overwrite(&self.tenure, key, bytes).await?;
         self.facts.pointer = Pointer::Names(generation);
         Ok(())
     }
@@ -392,7 +491,7 @@ impl Applier {
         }
         for batch in keys.chunks(BATCH) {
             self.check_fence().await?;
-            let permit = self.link.permit(self.epoch);
+            let permit = self.link.permit(self.tenure.epoch);
             let removed = self.link.target.delete(&permit, batch).await;
             for (key, removed) in batch.iter().zip(removed) {
                 self.control.works_on(Some(key));

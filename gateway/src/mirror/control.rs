@@ -2,25 +2,29 @@
 //!
 //! Orders are durable rows; the applier is only told that there is something new to read (`round`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use policies::identity::{Handover, Repository, StoreName};
+use policies::identity::{Epoch, Handover, Repository, StoreName};
 use policies::key::ObjectKey;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::fence::Tenure;
 use super::pace::Pace;
 use super::plan::{MirrorsPlan, TargetPlan};
 use super::throttle::Throttle;
 use super::work::Counts;
-use super::{Link, Source, Trouble, applier, horizon, scrub, sweep};
+use super::{Link, Source, Trouble, applier, horizon, scrub};
 use crate::state::mirrors::{MirrorChange, MirrorRow, NewMirror, Resync};
 use crate::stores::Store;
 use crate::telemetry::clock;
+
+/// How often a commit that waits for a mirror looks whether another node's applier has it.
+const GLANCE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 pub struct Control {
@@ -28,6 +32,9 @@ pub struct Control {
     stop: AtomicBool,
     pub counts: Arc<Counts>,
     told: Mutex<Told>,
+    tenure: Mutex<Option<Tenure>>,
+    /// The highest epoch that this process took.
+    minted: Mutex<Option<Epoch>>,
     /// Sequence of the newest root that the target is known to have.
     rooted: watch::Sender<u64>,
     recorded: [AtomicU64; 3],
@@ -87,6 +94,27 @@ impl Control {
 
     pub fn last_trouble(&self) -> Option<String> {
         self.told.lock().trouble.clone()
+    }
+
+    pub fn minted(&self) -> Option<Epoch> {
+        *self.minted.lock()
+    }
+
+    pub fn mints(&self, epoch: Epoch) {
+        *self.minted.lock() = Some(epoch);
+    }
+
+    /// Under what this process writes the target now; None = another node may.
+    pub fn tenure(&self) -> Option<Tenure> {
+        self.tenure.lock().clone()
+    }
+
+    pub fn serves(&self, tenure: Tenure) {
+        *self.tenure.lock() = Some(tenure);
+    }
+
+    pub fn rests(&self) {
+        *self.tenure.lock() = None;
     }
 
     /// The target answers.
@@ -166,7 +194,7 @@ impl Mirror {
             interrupted: false.into(),
         });
         if row.mode != mode {
-            applier::change(&link, vec![MirrorChange::Mode(mode)]).await?;
+            applier::change(&link, None, vec![MirrorChange::Mode(mode)]).await?;
         }
         let control = Arc::new(Control::default());
         if row.resync.is_none() {
@@ -229,7 +257,7 @@ impl Mirror {
     }
 
     async fn order(&self, change: MirrorChange) -> Result<(), Trouble> {
-        applier::change(&self.link, vec![change]).await?;
+        applier::change(&self.link, None, vec![change]).await?;
         self.control.tell();
         Ok(())
     }
@@ -237,8 +265,23 @@ impl Mirror {
     /// Returns true when the target has everything up to this sequence, false at the deadline.
     pub async fn has(&self, sequence: u64, patience: Duration) -> bool {
         let mut rooted = self.control.rooted.subscribe();
-        let reached = rooted.wait_for(|known| *known >= sequence);
-        matches!(tokio::time::timeout(patience, reached).await, Ok(Ok(_)))
+        let reached = async {
+            tokio::select! {
+                reached = rooted.wait_for(|known| *known >= sequence) => reached.is_ok(),
+                () = self.has_elsewhere(sequence) => true,
+            }
+        };
+        matches!(tokio::time::timeout(patience, reached).await, Ok(true))
+    }
+
+    /// Returns when the row says so, whichever node applies.
+    async fn has_elsewhere(&self, sequence: u64) {
+        if !self.link.source.state.shared() {
+            std::future::pending::<()>().await;
+        }
+        while !matches!(self.row().await, Ok(Some(row)) if row.has(sequence)) {
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 }
 
@@ -248,8 +291,6 @@ type Key = (Repository, StoreName);
 #[derive(Debug, Default)]
 pub struct Mirrors {
     running: RwLock<HashMap<Key, Arc<Mirror>>>,
-    /// Targets onto which something of this process may be writing.
-    begun: Mutex<HashSet<StoreName>>,
 }
 
 impl Mirrors {
@@ -264,14 +305,11 @@ impl Mirrors {
         source.state.keep_mirrors(source.id, &names).await?;
         for wanted in &plan.targets {
             let store = target(&wanted.store);
-            if self.begun.lock().insert(wanted.store.clone()) {
-                sweep::nameless(source, &*store).await;
-            }
             let started =
                 Mirror::start(source.clone(), store, wanted.clone(), plan.journal_limit).await?;
             *started.beside.lock() = vec![
                 tokio::spawn(scrub::run(Arc::clone(&started))),
-                tokio::spawn(horizon::run(Arc::clone(&started.link))),
+                tokio::spawn(horizon::run(Arc::clone(&started))),
             ];
             self.add(started);
         }

@@ -1,8 +1,14 @@
 //! The applier's epoch on the target: an anchor there, in the chain that a writer's epochs form too.
 //!
 //! Decides whether this gateway may write the target. Invariants: an epoch is taken by creating its anchor
-//! create-only; whoever finds a higher one than his own writes there never again; a target whose newest anchor
-//! is that of a cluster is a primary, and no mirror overwrites it.
+//! create-only; whoever finds a higher one than his own writes there under it never again; a target whose newest
+//! anchor is that of a cluster is a primary, and no mirror overwrites it.
+//!
+//! Of several nodes on one database each mints an epoch of its own when it begins to apply, before it ends the uploads
+//! of whoever applied before. What replaces anything on the target, or is a root, is begun hidden, and published after
+//! a look at the anchors. So a node that was relieved and does not know it either finds the higher anchor, or had
+//! begun before the new one ended all uploads, and then its publish fails. The mirror's anchors all carry the
+//! hand-over of its row, which tells a relief by another node from a promotion.
 
 use policies::identity::{Epoch, Handover, StoreName};
 use policies::lock::anchor::{self, Anchor, Stored};
@@ -10,8 +16,19 @@ use policies::lock::promotion::{is_mirror, mirror_of};
 use policies::lock::{self, Permit};
 
 use super::{Link, Trouble};
+use crate::state::Duty;
 use crate::state::mirrors::MirrorRow;
 use crate::stores::{self, own};
+
+/// Anchors above one's own that are looked at; if there are more, the last of these says as much.
+const MOST: usize = 1000;
+
+/// Under what an applier writes its target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tenure {
+    pub epoch: Epoch,
+    handover: Handover,
+}
 
 /// What the target's anchors say.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,19 +41,38 @@ pub enum Standing {
 }
 
 impl Link {
-    /// Finds or takes the epoch under which this gateway writes the target.
-    pub async fn take_epoch(&self, row: &MirrorRow) -> Result<Epoch, Trouble> {
-        match self.standing(row).await? {
-            Standing::Ours(epoch) => Ok(epoch),
-            Standing::Fenced(why) => Err(Trouble::Fenced(why)),
-            Standing::Free(last) => {
-                self.create_anchor(&row.handover, last.next()).await?;
-                match self.standing(row).await? {
-                    Standing::Ours(epoch) => Ok(epoch),
-                    Standing::Fenced(why) => Err(Trouble::Fenced(why)),
-                    Standing::Free(_) => Err(Trouble::target(stores::Error::Busy)),
-                }
+    /// Finds or takes the epoch under which this gateway writes the target. `minted`: the one that this process took
+    /// before; it is good as long as it is the highest.
+    pub async fn take_epoch(
+        &self,
+        row: &MirrorRow,
+        duty: &dyn Duty,
+        minted: Option<Epoch>,
+    ) -> Result<Tenure, Trouble> {
+        let epoch = match self.standing(row).await? {
+            Standing::Fenced(why) => return Err(Trouble::Fenced(why)),
+            Standing::Ours(epoch) if self.source.state.shared() && minted != Some(epoch) => {
+                self.mint(row, duty, epoch.next()).await?
             }
+            Standing::Ours(epoch) => epoch,
+            Standing::Free(last) => self.mint(row, duty, last.next()).await?,
+        };
+        let handover = row.handover.clone();
+        Ok(Tenure { epoch, handover })
+    }
+
+    async fn mint(&self, row: &MirrorRow, duty: &dyn Duty, epoch: Epoch) -> Result<Epoch, Trouble> {
+        if !duty.holds() {
+            return Err(Trouble::Relieved);
+        }
+        let made = self.create_anchor(&row.handover, epoch).await?;
+        match self.standing(row).await? {
+            Standing::Ours(found) if found == epoch && (made || !self.source.state.shared()) => {
+                Ok(epoch)
+            }
+            Standing::Fenced(why) => Err(Trouble::Fenced(why)),
+            // Another node may have made it: the next one is tried.
+            Standing::Ours(_) | Standing::Free(_) => Err(Trouble::target(stores::Error::Busy)),
         }
     }
 
@@ -59,7 +95,8 @@ impl Link {
         })
     }
 
-    async fn create_anchor(&self, handover: &Handover, epoch: Epoch) -> Result<(), Trouble> {
+    /// True = it was surely made here.
+    async fn create_anchor(&self, handover: &Handover, epoch: Epoch) -> Result<bool, Trouble> {
         let prefix = anchor::prefix(&self.source.name);
         let there = own::all(self.target.as_ref(), &prefix).await;
         let there = there.map_err(Trouble::target)?;
@@ -80,22 +117,28 @@ impl Link {
         )
         .await
         {
+            Ok(()) => Ok(true),
             // Whose it is, a second look tells.
-            Ok(()) | Err(stores::Error::Exists | stores::Error::Unknown) => Ok(()),
+            Err(stores::Error::Exists | stores::Error::Unknown) => Ok(false),
             Err(e) => Err(Trouble::target(e)),
         }
     }
 
     /// Before anything that cannot be undone, and now and then: nobody took a higher epoch.
-    pub async fn check_fence(&self, epoch: Epoch) -> Result<(), Trouble> {
+    pub async fn check_fence(&self, tenure: &Tenure) -> Result<(), Trouble> {
         let prefix = anchor::prefix(&self.source.name);
-        let ours = anchor::name(&self.source.name, epoch);
-        let later = self.target.list(&prefix, Some(&ours), 1).await;
-        match later.map_err(Trouble::target)?.first() {
-            None => Ok(()),
-            Some(later) => Err(Trouble::Fenced(format!(
+        let ours = anchor::name(&self.source.name, tenure.epoch);
+        let later = self.target.list(&prefix, Some(&ours), MOST).await;
+        let Some(last) = later.map_err(Trouble::target)?.pop() else {
+            return Ok(());
+        };
+        let bytes = own::read(self.target.as_ref(), &last.name).await;
+        let bytes = bytes.map_err(Trouble::target)?;
+        match bytes.map(|bytes| anchor::decode(last.name.as_str(), &bytes)) {
+            Some(Ok(anchor)) if anchor.handover == tenure.handover => Err(Trouble::Relieved),
+            Some(Ok(_) | Err(_)) | None => Err(Trouble::Fenced(format!(
                 "a higher epoch was taken on the target ('{}'): it was promoted, or another gateway mirrors onto it",
-                later.name
+                last.name
             ))),
         }
     }

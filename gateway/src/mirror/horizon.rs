@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use policies::identity::Epoch;
 
-use super::{Link, Trouble, applier};
+use super::fence::Tenure;
+use super::{Link, Mirror, Trouble, applier};
 use crate::checkpoint::Horizon;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -18,11 +19,15 @@ const LATER: Duration = Duration::from_secs(5);
 /// The root that was noted last: its sequence, and the epoch under which it was.
 pub type Noted = Option<(Epoch, u64)>;
 
-/// Runs until the process ends.
-pub async fn run(link: Arc<Link>) {
-    let mut noted = None;
+/// Runs until the process ends. Only the node that applies tells.
+pub async fn run(mirror: Arc<Mirror>) {
+    let (link, mut noted) = (&mirror.link, None);
     loop {
-        let pause = match link.note_horizon(noted).await {
+        let Some(tenure) = mirror.control.tenure() else {
+            tokio::time::sleep(INTERVAL).await;
+            continue;
+        };
+        let pause = match link.note_horizon(&tenure, noted).await {
             Ok(now) => {
                 noted = now;
                 INTERVAL
@@ -38,12 +43,12 @@ pub async fn run(link: Arc<Link>) {
 
 impl Link {
     /// Notes the newest root, if it is another than the one that was noted last.
-    pub async fn note_horizon(&self, noted: Noted) -> Result<Noted, Trouble> {
+    pub async fn note_horizon(&self, tenure: &Tenure, noted: Noted) -> Result<Noted, Trouble> {
         let Some(row) = applier::row(self).await? else {
             return Ok(noted);
         };
         let fenced = row.stalled.as_ref().is_some_and(|stalled| stalled.fenced);
-        if row.epoch == Epoch(0) || row.paused || fenced {
+        if row.epoch != tenure.epoch || row.paused || fenced {
             return Ok(noted);
         }
         let source = &self.source;
@@ -51,14 +56,13 @@ impl Link {
         let Some(newest) = newest.first() else {
             return Ok(noted);
         };
-        let now = Some((row.epoch, newest.sequence));
+        let now = Some((tenure.epoch, newest.sequence));
         if now == noted {
             return Ok(noted);
         }
-        self.check_fence(row.epoch).await?;
-        let key = Horizon::key(&source.name, row.epoch).map_err(Trouble::target)?;
+        let key = Horizon::key(&source.name, tenure.epoch).map_err(Trouble::target)?;
         let bytes = Horizon::from(newest).encode();
-        self.overwrite(&self.permit(row.epoch), &key, bytes).await?;
+        self.overwrite(tenure, &key, bytes).await?;
         Ok(now)
     }
 }

@@ -95,7 +95,11 @@ async fn look(mirror: &Mirror, seen: &mut HashMap<(Repository, StoreName), Seen>
     let link = &mirror.link;
     match mirror.status().await {
         Ok(Some(status)) => {
-            let bytes = mirror.control.counts.bytes.load(Ordering::Relaxed);
+            let bytes = match mirror.control.tenure() {
+                Some(_) => mirror.control.counts.bytes.load(Ordering::Relaxed),
+                // What another node copies is known when it reports it.
+                None => status.row.bytes,
+            };
             mirror.control.pace.sample(bytes, status.row.applied);
             gauges(mirror, &status);
             let key = (link.source.name.clone(), link.target_name.clone());

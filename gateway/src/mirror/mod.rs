@@ -1,7 +1,7 @@
 //! Follows a repository's journal onto another store, so that the other store restores at every instant.
 //!
-//! One applier per (repository, target): `policies::mirror_order` says what may be done now, the applier does it
-//! and reports what the target confirmed. A target that is slow, away or broken is waited for and never slows
+//! One applier per (repository, target), of all nodes on one database: `policies::mirror_order` says what may be done
+//! now, the applier does it and reports what the target confirmed. A target that is slow, away or broken is waited for and never slows
 //! the source: nothing of a client's request waits here, except for roots in `barrier` mode.
 
 use std::sync::Arc;
@@ -85,6 +85,9 @@ pub enum Trouble {
     /// For good.
     #[error("{0}")]
     Fenced(String),
+    /// Another node of the same database applies by now.
+    #[error("another node has taken over")]
+    Relieved,
     /// It was paused, stopped or told something else.
     #[error("interrupted")]
     Interrupted,

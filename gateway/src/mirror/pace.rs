@@ -27,6 +27,10 @@ impl Pace {
     pub fn sample(&self, bytes: u64, applied: u64) {
         let mut samples = self.samples.lock();
         let at = Instant::now();
+        // Another node counts from here on, or this one does.
+        if samples.back().is_some_and(|last| bytes < last.bytes) {
+            samples.clear();
+        }
         samples.push_back(Sample { at, bytes, applied });
         while samples.front().is_some_and(|s| at - s.at > WINDOW) {
             samples.pop_front();

@@ -15,7 +15,7 @@ use policies::key::{Class, ObjectKey, Writing};
 use policies::mirror_order::{Change, Entry, Put};
 
 use super::Trouble;
-use super::applier::{Applier, WINDOW, change, row};
+use super::applier::{Applier, WINDOW, row};
 use super::transfer::Landed;
 use super::work::Backoff;
 use crate::state::mirrors::{MirrorChange, MirrorRow, Phase, Resync};
@@ -53,7 +53,7 @@ impl Applier {
             if row.stalled.is_some() {
                 changes.push(MirrorChange::Stalled(None));
             }
-            change(&self.link, changes).await?;
+            self.change(changes).await?;
             self.facts.keys.clear();
             *backoff = Backoff::default();
         }

@@ -2,17 +2,18 @@
 //!
 //! Decides by the catalog's hash: the side whose bytes have it mends the other. The target is mended by the
 //! applier's means, under its epoch. The source is mended only where a name is written once: there nobody can write
-//! other content at the same time. Where neither side has the right bytes, it says so and touches nothing.
+//! other content at the same time. Where neither side has the right bytes, it says so and touches nothing. Of several
+//! nodes the one that applies scrubs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use policies::identity::Epoch;
 use policies::key::{Class, Writing};
 use policies::lock::{self, Lock};
 
+use super::fence::Tenure;
 use super::source::Located;
 use super::throttle::Throttle;
 use super::verify::{UNJOURNALLED, catalog};
@@ -92,6 +93,9 @@ impl Mirror {
         if row.paused || row.resync.is_some() || row.stalled.as_ref().is_some_and(|s| s.fenced) {
             return Err(Trouble::Interrupted);
         }
+        let Some(tenure) = self.control.tenure() else {
+            return Err(Trouble::Interrupted);
+        };
         let class = link.source.class(&object.key);
         let mirrored = object.sequence <= row.applied && object.sequence < UNJOURNALLED;
         if !mirrored || class == Some(Class::Pointer) || object.hash.is_none() {
@@ -120,7 +124,7 @@ impl Mirror {
         match (target, source) {
             (Side::Right, Side::Right) => {}
             (Side::Wrong, Side::Right) => {
-                self.mend_target(&located, row.epoch).await?;
+                self.mend_target(&located, &tenure).await?;
                 round.mended_target += 1;
             }
             (Side::Right, Side::Wrong) => {
@@ -150,15 +154,13 @@ impl Mirror {
                 .is_some_and(|now| now.sequence == object.sequence))
     }
 
-    async fn mend_target(&self, located: &Located, epoch: Epoch) -> Result<(), Trouble> {
+    async fn mend_target(&self, located: &Located, tenure: &Tenure) -> Result<(), Trouble> {
         let link = &self.link;
-        link.check_fence(epoch).await?;
-        let permit = link.permit(epoch);
-        link.replace(&permit, located).await?;
+        link.replace(tenure, located).await?;
         self.mended("target", &located.object);
         // A put of the applier may have come in between: let it look again.
         let row = applier::row(link).await?;
-        let still = row.is_some_and(|row| row.epoch == epoch);
+        let still = row.is_some_and(|row| row.epoch == tenure.epoch);
         if still {
             Ok(())
         } else {

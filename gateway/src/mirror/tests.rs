@@ -21,6 +21,7 @@ mod barrier;
 mod campaign;
 mod follows;
 mod memory;
+mod nodes;
 mod reconciles;
 mod restores;
 mod two_sites;

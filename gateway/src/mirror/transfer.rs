@@ -2,13 +2,14 @@
 //!
 //! Invariants: bytes that are not those of the catalog never become visible on the target, for the last of them are
 //! held back until the hash is known; nothing counts as copied before the target said size and checksum; what
-//! already lies at the name is compared, never assumed.
+//! already lies at the name is compared, never assumed; what is fenced becomes visible only after a look at the
+//! anchors that follows its beginning.
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use policies::key::ObjectKey;
-use policies::lock::Permit;
 
+use super::fence::Tenure;
 use super::source::Located;
 use super::{Link, Trouble};
 use crate::digest::Whole;
@@ -28,7 +29,7 @@ pub enum Landed {
 
 impl Link {
     /// Puts content under its name if the name is free.
-    pub async fn create(&self, permit: &Permit, from: &Located) -> Result<Landed, Trouble> {
+    pub async fn create(&self, tenure: &Tenure, from: &Located) -> Result<Landed, Trouble> {
         let size = from.object.size;
         // What is costly to send is not sent before a look.
         if size > crate::stores::own::LARGEST
@@ -45,7 +46,7 @@ impl Link {
             size: Some(size),
             fenced: size >= IN_PARTS,
         };
-        match self.send(permit, from, plan, Publish::CreateOnly).await {
+        match self.send(tenure, from, plan, Publish::CreateOnly).await {
             Ok(landed) => Ok(landed),
             Err(Trouble::Target(stores::Error::Exists)) => self.compare(from).await,
             Err(trouble) => Err(trouble),
@@ -54,7 +55,7 @@ impl Link {
 
     /// Puts content in the place of what lies there. If the answer is lost, the upload can never take effect any
     /// more when this returns: a late one would overwrite what comes next.
-    pub async fn replace(&self, permit: &Permit, from: &Located) -> Result<Landed, Trouble> {
+    pub async fn replace(&self, tenure: &Tenure, from: &Located) -> Result<Landed, Trouble> {
         if self.compare(from).await? == Landed::Same {
             return Ok(Landed::Same);
         }
@@ -62,16 +63,16 @@ impl Link {
             size: Some(from.object.size),
             fenced: true,
         };
-        self.send(permit, from, plan, Publish::Replace).await
+        self.send(tenure, from, plan, Publish::Replace).await
     }
 
     /// As [`Self::create`], fenced.
-    pub async fn create_fenced(&self, permit: &Permit, from: &Located) -> Result<Landed, Trouble> {
+    pub async fn create_fenced(&self, tenure: &Tenure, from: &Located) -> Result<Landed, Trouble> {
         let plan = Plan {
             size: Some(from.object.size),
             fenced: true,
         };
-        match self.send(permit, from, plan, Publish::CreateOnly).await {
+        match self.send(tenure, from, plan, Publish::CreateOnly).await {
             Err(Trouble::Target(stores::Error::Exists)) => self.compare(from).await,
             other => other,
         }
@@ -79,16 +80,25 @@ impl Link {
 
     async fn send(
         &self,
-        permit: &Permit,
+        tenure: &Tenure,
         from: &Located,
         plan: Plan,
         mode: Publish,
     ) -> Result<Landed, Trouble> {
         let key = &from.object.key;
-        let begun = self.target.begin(permit, key, plan).await;
+        let permit = self.permit(tenure.epoch);
+        let begun = self.target.begin(&permit, key, plan).await;
         let mut upload = begun.map_err(Trouble::target)?;
         let id = upload.id().clone();
-        if let Err(trouble) = self.pump(from, &mut *upload).await {
+        let ready = async {
+            self.pump(from, &mut *upload).await?;
+            if plan.fenced {
+                self.check_fence(tenure).await?;
+            }
+            Ok(())
+        };
+        let ready = ready.await;
+        if let Err(trouble) = ready {
             give_up(upload).await;
             return Err(trouble);
         }
@@ -96,7 +106,7 @@ impl Link {
             Ok(published) => self.confirm(from, &published).await,
             Err(e) => {
                 if plan.fenced {
-                    let fenced = self.target.abort(permit, key, &id).await;
+                    let fenced = self.target.abort(&permit, key, &id).await;
                     fenced.map_err(Trouble::target)?;
                 }
                 Err(Trouble::target(e))
@@ -207,7 +217,7 @@ impl Link {
     /// Writes a few bytes of the gateway's own making in the place of what lies there.
     pub async fn overwrite(
         &self,
-        permit: &Permit,
+        tenure: &Tenure,
         key: &ObjectKey,
         bytes: Vec<u8>,
     ) -> Result<Identity, Trouble> {
@@ -215,17 +225,24 @@ impl Link {
             size: Some(bytes.len() as u64),
             fenced: true,
         };
-        let begun = self.target.begin(permit, key, plan).await;
+        let permit = self.permit(tenure.epoch);
+        let begun = self.target.begin(&permit, key, plan).await;
         let mut upload = begun.map_err(Trouble::target)?;
         let id = upload.id().clone();
-        if let Err(e) = upload.write(Bytes::from(bytes)).await {
+        let ready = async {
+            let written = upload.write(Bytes::from(bytes)).await;
+            written.map_err(Trouble::target)?;
+            self.check_fence(tenure).await
+        };
+        let ready = ready.await;
+        if let Err(trouble) = ready {
             give_up(upload).await;
-            return Err(Trouble::target(e));
+            return Err(trouble);
         }
         match upload.publish(Publish::Replace).await {
             Ok(published) => Ok(published.identity),
             Err(e) => {
-                let fenced = self.target.abort(permit, key, &id).await;
+                let fenced = self.target.abort(&permit, key, &id).await;
                 fenced.map_err(Trouble::target)?;
                 Err(Trouble::target(e))
             }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use policies::identity::Epoch;
 use policies::key::ObjectKey;
 use policies::mirror_order::{Known, Put};
 use rand::RngExt;
 use tokio::task::JoinSet;
 
+use super::fence::Tenure;
 use super::transfer::Landed;
 use super::{Link, Trouble};
 use crate::stores;
@@ -64,17 +64,17 @@ impl Backoff {
 #[derive(Debug)]
 pub struct Work {
     link: Arc<Link>,
-    epoch: Epoch,
+    tenure: Tenure,
     pub counts: Arc<Counts>,
     running: JoinSet<(Put, Result<Landed, Trouble>)>,
     under_way: HashSet<ObjectKey>,
 }
 
 impl Work {
-    pub fn new(link: Arc<Link>, epoch: Epoch, counts: Arc<Counts>) -> Self {
+    pub fn new(link: Arc<Link>, tenure: Tenure, counts: Arc<Counts>) -> Self {
         Self {
             link,
-            epoch,
+            tenure,
             counts,
             running: JoinSet::new(),
             under_way: HashSet::new(),
@@ -94,9 +94,10 @@ impl Work {
         if !self.under_way.insert(put.key.clone()) {
             return;
         }
-        let (link, counts, epoch) = (Arc::clone(&self.link), Arc::clone(&self.counts), self.epoch);
+        let (link, counts) = (Arc::clone(&self.link), Arc::clone(&self.counts));
+        let tenure = self.tenure.clone();
         self.running.spawn(async move {
-            let landed = copy(&link, epoch, &counts, &put).await;
+            let landed = copy(&link, &tenure, &counts, &put).await;
             (put, landed)
         });
     }
@@ -124,14 +125,13 @@ impl Work {
     }
 }
 
-async fn copy(link: &Link, epoch: Epoch, counts: &Counts, put: &Put) -> Result<Landed, Trouble> {
-    let permit = link.permit(epoch);
+async fn copy(link: &Link, tenure: &Tenure, counts: &Counts, put: &Put) -> Result<Landed, Trouble> {
     let found = link.source.find(&put.key, put.sequence).await;
     let from = match found {
         Ok(from) => from,
         Err(trouble) => return Err(trouble),
     };
-    let landed = link.create(&permit, &from).await;
+    let landed = link.create(tenure, &from).await;
     match &landed {
         Ok(Landed::Written) => counts.copied(from.object.size),
         Ok(Landed::Same | Landed::Other) => {}
@@ -151,15 +151,22 @@ pub fn known(put: &Put, landed: Landed) -> Known {
 /// Trying again may help; else somebody has to look.
 pub fn passes(trouble: &Trouble) -> bool {
     match trouble {
-        Trouble::Source(_) | Trouble::State(_) | Trouble::Superseded | Trouble::Interrupted => true,
+        Trouble::Source(_)
+        | Trouble::State(_)
+        | Trouble::Superseded
+        | Trouble::Relieved
+        | Trouble::Interrupted => true,
         Trouble::Target(e) => match e {
             stores::Error::Denied
             | stores::Error::Full
             | stores::Error::Unstorable(_)
             | stores::Error::Changed
-            | stores::Error::Exists
-            | stores::Error::UploadGone => false,
-            stores::Error::Busy | stores::Error::Unknown | stores::Error::Failed(_) => true,
+            | stores::Error::Exists => false,
+            // A hidden upload that was ended is begun anew.
+            stores::Error::UploadGone
+            | stores::Error::Busy
+            | stores::Error::Unknown
+            | stores::Error::Failed(_) => true,
         },
         Trouble::Poison(_) | Trouble::Gone | Trouble::Fenced(_) | Trouble::Stuck { .. } => false,
     }

@@ -71,13 +71,18 @@ impl Gate {
         matches!(self.row().lock, Lock::Frozen { .. })
     }
 
-    /// Takes over what the state database said; older rows are ignored.
+    /// Takes over what the state database said; older rows are ignored. A row of another store ends this view:
+    /// another node promoted the repository, and a permit by that row would write here what counts there.
     pub(super) fn saw(&self, row: LockRow) {
         {
             let mut known = self.row.write();
-            if row.version > known.version && !self.retired.load(Ordering::SeqCst) {
-                *known = row;
-                self.moved.notify_waiters();
+            if row.version > known.version && !self.is_retired() {
+                if row.store == known.store {
+                    *known = row;
+                    self.moved.notify_waiters();
+                } else {
+                    self.retire_known(&mut known, Freeze::Promoting(row.store.as_str().into()));
+                }
             }
         }
         // A doubt that is written down ends where that ends.
@@ -101,11 +106,18 @@ impl Gate {
     /// Ends this view for good: whoever came in by it is told to ask again, and then meets the repository where it
     /// is now. Else a lock that is held on the new store would admit writes to the old one.
     pub(super) fn retire(&self, reason: Freeze) {
-        let mut row = self.row.write();
+        self.retire_known(&mut self.row.write(), reason);
+    }
+
+    fn retire_known(&self, row: &mut LockRow, reason: Freeze) {
         self.retired.store(true, Ordering::SeqCst);
         let epoch = row.lock.epoch();
         row.lock = Lock::Frozen { epoch, reason };
         self.moved.notify_waiters();
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     /// While it is not known what the store holds, even reads are refused: an empty list or a 404 would make

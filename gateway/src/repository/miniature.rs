@@ -164,7 +164,36 @@ impl World {
         store: Arc<dyn Store>,
     ) -> Self {
         let database = Database::open(&files.path().join(database)).unwrap();
-        let state: Arc<dyn State> = Arc::new(database);
+        Self::over(files, site, cluster, Arc::new(database), store).await
+    }
+
+    /// Two gateways on one store and one state database. The second one's cluster never writes.
+    pub async fn nodes([one, two]: [Arc<dyn State>; 2]) -> [Self; 2] {
+        let (site, style) = (Site::default(), Style::default());
+        let files = Arc::new(tempfile::tempdir().unwrap());
+        std::fs::create_dir(files.path().join("store")).unwrap();
+        let node = async |state| {
+            let directory = Directory::open(files.path().join("store")).await.unwrap();
+            let cluster = build::Cluster::new(7, site.base, style);
+            Self::over(
+                Arc::clone(&files),
+                site,
+                cluster,
+                state,
+                Arc::new(directory),
+            )
+            .await
+        };
+        [node(one).await, node(two).await]
+    }
+
+    async fn over(
+        files: Arc<tempfile::TempDir>,
+        site: Site,
+        cluster: build::Cluster,
+        state: Arc<dyn State>,
+        store: Arc<dyn Store>,
+    ) -> Self {
         let plan = plan(site);
         let layout = Layout::new([Configured {
             repository: Repository::new(site.repository),

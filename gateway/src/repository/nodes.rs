@@ -2,7 +2,8 @@
 //!
 //! Nothing here is needed for safety but [`Door::follow`]: before the guard judges, it knows what other nodes
 //! committed, and the transaction refuses what was judged by less. The rest keeps views fresh, says that this node is
-//! alive, and takes over what dead ones left: their intents at once, a hand-over that nobody carries on after a while.
+//! alive, takes over what dead ones left (their intents at once, a hand-over that nobody carries on after a while), and
+//! goes to the store to which another node promoted a repository; until then its gate admits nobody.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,12 +47,16 @@ pub async fn run(door: Arc<Door>) {
 }
 
 impl Door {
-    async fn look_after(
+    pub(super) async fn look_after(
         &self,
         open: &Arc<OpenRepository>,
         half_done: &mut HashMap<Repository, (u64, u32)>,
     ) -> Result<(), Error> {
         self.look_at_lock(open).await?;
+        if open.gate.is_retired() {
+            let followed = self.follow_promotion(open).await;
+            return followed.map_err(|e| Error::Unavailable(e.to_string()));
+        }
         self.look_at_journal(open).await?;
         let row = open.gate.row();
         if row.lock.catalog_is_current() {

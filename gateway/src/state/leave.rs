@@ -122,6 +122,7 @@ pub fn unknown() -> Error {
 mod tests {
     use std::hint::black_box;
 
+    use policies::identity::StoreName;
     use policies::key::Writing;
     use policies::lock::{Mode, Request, Verdict, admit};
 
@@ -140,6 +141,7 @@ mod tests {
                 epoch: Epoch(7),
                 holder: caller.clone(),
             },
+            store: StoreName::new("local"),
             since_ms: 0,
             reason: Some("nightly".into()),
         };

@@ -2,7 +2,8 @@
 //!
 //! Invariants: a mirror's position never runs ahead of what its target confirmed (only its applier moves it) and
 //! never moves while a reconciliation is recorded; the journal is shortened only after every mirror that still
-//! needed the removed part was told to reconcile, in the same transaction.
+//! needed the removed part was told to reconcile, in the same transaction; what an applier reports has no effect once
+//! another one took a higher epoch.
 
 use async_trait::async_trait;
 use policies::identity::{Epoch, Handover, StoreName};
@@ -27,11 +28,13 @@ pub trait Mirrors {
         repository: RepositoryId,
         store: &StoreName,
     ) -> Result<Option<MirrorRow>>;
-    /// Applies the changes in order, in one transaction; the row as it is then. None: there is no such mirror.
+    /// Applies the changes in order, in one transaction; the row as it is then. `by`: the epoch of the applier that
+    /// reports; None for everybody else. None is returned if there is no such mirror, or it has another epoch by now.
     async fn change_mirror(
         &self,
         repository: RepositoryId,
         store: &StoreName,
+        by: Option<Epoch>,
         changes: Vec<MirrorChange>,
     ) -> Result<Option<MirrorRow>>;
     /// What the journal holds above a position.
@@ -76,7 +79,13 @@ pub struct MirrorRow {
     pub handover: Handover,
     /// Every entry of the journal up to this one is on the target.
     pub applied: u64,
+    /// The newest root that the target is known to have is at least of this sequence; 0 = not known.
+    pub rooted: u64,
     pub paused: bool,
+    /// Orders so far: whoever has followed fewer looks at the row anew.
+    pub orders: u64,
+    /// The node that applies, of several on one database; it may have died since.
+    pub applier: Option<String>,
     pub resync: Option<Resync>,
     pub stalled: Option<Stalled>,
     /// Transfers that failed and were tried again.
@@ -155,7 +164,10 @@ impl MirrorRow {
             epoch: Epoch(0),
             handover: new.handover.clone(),
             applied: newest,
+            rooted: 0,
             paused: false,
+            orders: 0,
+            applier: None,
             resync: Some(Resync::begin("a new mirror", new.now_ms)),
             stalled: None,
             failed: 0,
@@ -180,11 +192,23 @@ impl MirrorRow {
                 self.bytes += bytes;
                 self.failed += failed;
             }
-            MirrorChange::Paused(paused) => self.paused = paused,
+            MirrorChange::Rooted(sequence) => self.rooted = self.rooted.max(sequence),
+            MirrorChange::Paused(paused) => {
+                self.paused = paused;
+                self.orders += 1;
+            }
             MirrorChange::Mode(mode) => self.mode = mode,
             MirrorChange::Stalled(stalled) => self.stalled = stalled,
-            MirrorChange::Epoch(epoch) => self.epoch = self.epoch.max(epoch),
-            MirrorChange::BeginResync(resync) => self.reconcile(newest, resync),
+            MirrorChange::Epoch { epoch, applier } => {
+                if epoch >= self.epoch {
+                    self.epoch = epoch;
+                    self.applier = applier;
+                }
+            }
+            MirrorChange::BeginResync(resync) => {
+                self.reconcile(newest, resync);
+                self.orders += 1;
+            }
             MirrorChange::Resync(resync) => {
                 if self.reconciles(resync.since_ms) {
                     self.resync = Some(resync);
@@ -209,7 +233,14 @@ impl MirrorRow {
     fn reconcile(&mut self, newest: u64, mut resync: Resync) {
         resync.ours |= self.resync.as_ref().is_none_or(|before| before.ours);
         self.applied = newest;
+        self.rooted = 0;
         self.resync = Some(resync);
+    }
+
+    /// The target has the root of this sequence, or a newer one.
+    #[must_use]
+    pub fn has(&self, sequence: u64) -> bool {
+        self.rooted >= sequence || (self.resync.is_none() && self.applied >= sequence)
     }
 
     fn reconciles(&self, since_ms: Millis) -> bool {
@@ -223,6 +254,8 @@ impl MirrorRow {
 pub enum MirrorChange {
     /// Without effect while a reconciliation is recorded; never goes back.
     Applied(u64),
+    /// The target confirmed the root of this sequence.
+    Rooted(u64),
     Counted {
         transferred: u64,
         bytes: u64,
@@ -231,7 +264,11 @@ pub enum MirrorChange {
     Paused(bool),
     Mode(Mode),
     Stalled(Option<Stalled>),
-    Epoch(Epoch),
+    /// Without effect if a higher one is known.
+    Epoch {
+        epoch: Epoch,
+        applier: Option<String>,
+    },
     /// From here on the target is reconciled; `applied` becomes the newest sequence.
     BeginResync(Resync),
     /// Progress of a reconciliation; without effect if none is recorded or another one was begun.

@@ -20,6 +20,7 @@ use crate::stores::{Identity, StoredPart, UploadId};
 
 mod chain;
 pub mod digests;
+mod duties;
 mod facts;
 mod leave;
 mod lineage;
@@ -35,6 +36,7 @@ mod stored;
 mod takeover;
 pub mod warnings;
 
+pub use duties::Duty;
 pub use lineage::{Claim, Lineage, Sequences};
 pub use nodes::Nodes;
 pub use restore_points::{
@@ -257,6 +259,8 @@ pub struct LockRow {
     /// 1 = as it was made; every move adds one.
     pub version: u64,
     pub lock: Lock,
+    /// The store that whoever holds it writes: a promotion moves both at once.
+    pub store: StoreName,
     pub since_ms: Millis,
     pub reason: Option<String>,
 }

@@ -8,12 +8,21 @@ use async_trait::async_trait;
 use policies::identity::StoreName;
 use policies::lock::Permit;
 
+use super::duties::Duty;
 use super::{Intent, IntentId, NewIntent, Object, Removal, RepositoryId, Result, WriteError};
 
 #[async_trait]
 pub trait Nodes {
     /// Other processes change this database too: what is known from memory may be old.
     fn shared(&self) -> bool;
+
+    /// How this node is called among those that share the database.
+    fn name(&self) -> Option<&str>;
+
+    /// Makes a piece of work this caller's, until the duty is dropped or lost. None = somebody has it, here or on
+    /// another node. It spares nodes to work against each other; it protects nothing: whoever stood still for too
+    /// long has lost it and does not know yet.
+    async fn take_duty(&self, work: &str) -> Result<Option<Box<dyn Duty>>>;
 
     /// This process is alive. Called every two seconds.
     async fn beat(&self) -> Result<()>;

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use policies::identity::Repository;
 use policies::key::ObjectKey;
 use policies::lock::Permit;
 
@@ -38,6 +39,13 @@ pub async fn create(
     let mut upload = store.begin(permit, &key(name)?, plan).await?;
     upload.write(Bytes::from(bytes)).await?;
     upload.publish(Publish::CreateOnly).await.map(|_| ())
+}
+
+/// What the id of a hidden upload ends in where the store does not keep the upload's key.
+#[must_use]
+pub fn mark(repository: &Repository) -> String {
+    let hash = blake3::hash(repository.as_str().as_bytes());
+    hex::encode(&hash.as_bytes()[..8])
 }
 
 /// None = surely absent.

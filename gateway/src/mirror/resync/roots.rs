@@ -106,10 +106,10 @@ impl Applier {
             self.check_fence().await?;
             let aside = format!(
                 "{RESERVED}kept/{}/divergent-{:020}-index-{generation}",
-                self.link.source.name, self.epoch.0
+                self.link.source.name, self.tenure.epoch.0
             );
             let aside = own::key(&aside).map_err(Trouble::target)?;
-            let permit = self.link.permit(self.epoch);
+            let permit = self.link.permit(self.tenure.epoch);
             let moved = self.link.target.set_aside(&permit, &key, &aside).await;
             moved.map_err(Trouble::target)?;
             self.point_below(generation).await?;

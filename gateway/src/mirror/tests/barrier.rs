@@ -18,7 +18,7 @@ async fn barrier() -> Mirrored {
 }
 
 /// A snapshot's requests up to its root, which is not sent.
-async fn up_to_the_root(m: &mut Mirrored, name: &str) -> (Request, Vec<Request>) {
+pub(super) async fn up_to_the_root(m: &mut Mirrored, name: &str) -> (Request, Vec<Request>) {
     m.world.take(name);
     let mut requests = m.world.cluster.requests();
     let is_root = |request: &Request| match request {
@@ -41,7 +41,7 @@ async fn up_to_the_root(m: &mut Mirrored, name: &str) -> (Request, Vec<Request>)
 }
 
 /// The source has committed what the mirror does not have.
-async fn committed(m: &Mirrored) {
+pub(super) async fn committed(m: &Mirrored) {
     while m.mirror.status().await.unwrap().unwrap().lag.restore_points == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -132,15 +132,16 @@ async fn a_target_hears_how_far_its_source_is_ahead_of_all_copying() {
     use crate::checkpoint::Horizon;
     let mut m = Mirrored::with_one().await;
     let (link, name) = (Arc::clone(&m.mirror.link), m.world.open.name.clone());
-    let epoch = m.mirror.row().await.unwrap().unwrap().epoch;
+    let tenure = m.mirror.control.tenure().unwrap();
+    let epoch = tenure.epoch;
     let heard = async || Horizon::read(&*link.target, &name, epoch).await.unwrap();
-    let noted = link.note_horizon(None).await.unwrap();
+    let noted = link.note_horizon(&tenure, None).await.unwrap();
     assert_eq!(heard().await.unwrap().snapshots, ["one"]);
-    assert_eq!(link.note_horizon(noted).await.unwrap(), noted);
+    assert_eq!(link.note_horizon(&tenure, noted).await.unwrap(), noted);
     // Nothing is copied, for the link's rate is next to nothing.
     link.throttle.set(Some(1));
     m.snapshot("two").await;
-    link.note_horizon(noted).await.unwrap();
+    link.note_horizon(&tenure, noted).await.unwrap();
     let heard = heard().await.unwrap();
     assert_eq!(
         (heard.generation, heard.snapshots),

@@ -40,7 +40,7 @@ struct Held {
     objects: Objects,
     identities: HashMap<ObjectKey, u64>,
     /// Uploads that may still be published.
-    open: std::collections::HashSet<u64>,
+    open: HashMap<u64, ObjectKey>,
     next: u64,
     look: Option<Look>,
 }
@@ -199,7 +199,7 @@ impl Store for Memory {
             .around(|held| {
                 held.next += 1;
                 let id = held.next;
-                held.open.insert(id);
+                held.open.insert(id, name.clone());
                 Ok(id)
             })
             .await?;
@@ -313,7 +313,12 @@ impl Store for Memory {
     }
 
     async fn uploads(&self) -> Result<Vec<(ObjectKey, UploadId)>> {
-        Ok(Vec::new())
+        self.around(|held| {
+            let open = held.open.iter();
+            let named = open.map(|(id, name)| (name.clone(), UploadId(id.to_string().into())));
+            Ok(named.collect())
+        })
+        .await
     }
 }
 
@@ -340,7 +345,7 @@ impl Upload for Hidden {
         let (name, bytes, id) = (self.name, Bytes::from(self.bytes), self.id);
         self.store
             .around(|held| {
-                if !held.open.remove(&id) {
+                if held.open.remove(&id).is_none() {
                     return Err(Error::UploadGone);
                 }
                 if mode == Publish::CreateOnly && held.objects.contains_key(&name) {

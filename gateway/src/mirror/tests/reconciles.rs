@@ -5,8 +5,6 @@ use policies::identity::{Epoch, Repository};
 use policies::lock;
 
 use super::*;
-use crate::mirror::Mirrors;
-use crate::mirror::plan::MirrorsPlan;
 use crate::stores::directory::Directory;
 
 #[tokio::test]
@@ -126,34 +124,44 @@ async fn a_root_that_only_an_old_primary_had_is_moved_aside_and_every_instant_re
 
 #[tokio::test]
 async fn what_a_dead_process_left_hidden_on_a_target_is_removed() {
-    let world = World::new().await;
+    let mut m = Mirrored::new().await;
+    m.snapshot("one").await;
     let files = tempfile::tempdir().unwrap();
     let target: Arc<dyn Store> = Arc::new(Directory::open(files.path().to_owned()).await.unwrap());
-    let permit = lock::upkeep(&Repository::new("prod"), Epoch(1));
-    let key = world.at("base/index-7").key;
-    target.begin_multipart(&permit, &key).await.unwrap();
-    assert_eq!(target.uploads().await.unwrap().len(), 1);
-    let mirrors = Mirrors::default();
-    let plan = MirrorsPlan {
-        targets: vec![TargetPlan::onto(StoreName::new("far"))],
-        journal_limit: DEFAULT_JOURNAL_LIMIT,
+    let permit = |name: &str| lock::upkeep(&Repository::new(name), Epoch(1));
+    let key = m.world.at("base/index-7").key;
+    let plan = crate::stores::Plan {
+        size: Some(1),
+        fenced: true,
     };
-    let of = source(&world);
-    let started = mirrors.start(&of, &plan, |_| Arc::clone(&target)).await;
-    started.unwrap();
-    assert_eq!(target.uploads().await.unwrap(), []);
-    mirrors.stop_all().await;
-
-    // Where a gateway is or was primary its clients may have uploads open.
-    crate::stores::own::create(&*target, &permit, ".snapgate/incarnation-1", vec![1])
+    let ours = target.begin(&permit("prod"), &key, plan).await.unwrap();
+    target.begin_multipart(&permit("prod"), &key).await.unwrap();
+    // Where a gateway is primary, or mirrors another repository, uploads are open that are not this mirror's.
+    let kept = target
+        .begin_multipart(&permit("other"), &key)
         .await
         .unwrap();
-    target.begin_multipart(&permit, &key).await.unwrap();
-    let mirrors = Mirrors::default();
-    let started = mirrors.start(&of, &plan, |_| Arc::clone(&target)).await;
-    started.unwrap();
-    assert_eq!(target.uploads().await.unwrap().len(), 1);
-    mirrors.stop_all().await;
+    let plan = TargetPlan::onto(StoreName::new("near"));
+    let mirror = Mirror::start(
+        source(&m.world),
+        Arc::clone(&target),
+        plan,
+        DEFAULT_JOURNAL_LIMIT,
+    );
+    let mirror = mirror.await.unwrap();
+    let upto = m.mirror.status().await.unwrap().unwrap().source_seq;
+    assert!(mirror.has(upto, Duration::from_secs(30)).await);
+    mirror.stop().await;
+    let left: Vec<_> = target.uploads().await.unwrap();
+    assert_eq!(
+        left.into_iter().map(|(_, id)| id).collect::<Vec<_>>(),
+        [kept]
+    );
+    let late = ours.publish(crate::stores::Publish::Replace).await;
+    assert!(
+        matches!(late, Err(crate::stores::Error::UploadGone)),
+        "{late:?}"
+    );
 }
 
 #[tokio::test]

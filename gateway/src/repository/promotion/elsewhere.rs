@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use policies::identity::{Repository, StoreName};
 use policies::lock::anchor::{self, Anchor, Stored};
-use policies::lock::promotion;
+use policies::lock::{Lock, promotion};
 
 use crate::repository::Door;
 use crate::repository::door::OpenRepository;
 use crate::repository::gate::state_failed;
 use crate::repository::handover::Error;
+use crate::state::LockRow;
 use crate::state::mirrors::MirrorRow;
 use crate::stores::{self, Store, own};
 
@@ -24,7 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Door {
     /// Freezes a repository whose mirror was promoted.
     pub async fn look_elsewhere(&self, open: &OpenRepository) -> Result<(), Error> {
-        if open.gate.is_frozen() {
+        // A promotion of this very database moves the lock before it takes the mirror's store.
+        let before = self.lock_row(open).await?;
+        if open.gate.is_frozen() || matches!(before.lock, Lock::Frozen { .. }) {
             return Ok(());
         }
         let mirrors = self
@@ -45,11 +48,19 @@ impl Door {
             if let Some(reason) =
                 promotion::taken_over(mirror.store.as_str(), ours, highest.as_ref())
             {
+                if self.lock_row(open).await?.version != before.version {
+                    return Ok(());
+                }
                 tracing::error!(repository = %open.name, "frozen: {reason}");
                 return self.freeze_for(open, reason).await;
             }
         }
         Ok(())
+    }
+
+    async fn lock_row(&self, open: &OpenRepository) -> Result<LockRow, Error> {
+        let row = self.state.lock(open.id).await;
+        Ok(row.map_err(|e| state_failed("read the lock", &e))?)
     }
 }
 

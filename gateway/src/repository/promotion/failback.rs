@@ -96,13 +96,16 @@ impl Door {
         let mut resync = Resync::begin("an old primary is brought back", clock::now_ms());
         resync.aside = true;
         let changes = vec![
-            MirrorChange::Epoch(epoch),
+            MirrorChange::Epoch {
+                epoch,
+                applier: None,
+            },
             MirrorChange::Paused(false),
             MirrorChange::Stalled(None),
             MirrorChange::BeginResync(resync),
         ];
         self.state
-            .change_mirror(open.id, &row.store, changes)
+            .change_mirror(open.id, &row.store, None, changes)
             .await
             .map_err(|e| state_failed("note the mirror", &e))?;
         Ok(())

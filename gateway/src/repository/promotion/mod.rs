@@ -37,6 +37,7 @@ pub use plan::{Ask, Planned};
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::handover::Error;
+use super::incarnation::Incarnation;
 use super::ingest::store_failed;
 use super::sequences::Moment;
 use super::{Door, incarnation};
@@ -428,10 +429,24 @@ impl Door {
             .finish_promotion(open.id, to, finish, audit)
             .await;
         let row = finished.map_err(|e| refused(&e))?;
-        let fresh = Arc::new(open.moved_to(&promotion.to, target, row.clone()));
+        self.swap(open, target, row.clone(), ours).await;
+        tracing::warn!(repository = %open.name, store = %promotion.to, writer = %promotion.writer, epoch = promotion.epoch.0, "promoted");
+        Ok(row)
+    }
+
+    /// From now on the repository is where its row says. `ours`: this process's number in that store.
+    async fn swap(
+        &self,
+        open: &OpenRepository,
+        target: Arc<dyn Store>,
+        row: LockRow,
+        ours: Incarnation,
+    ) {
+        let store = row.store.clone();
+        let fresh = Arc::new(open.moved_to(&store, target, row));
         fresh.stand_as(ours);
         for other in self.repositories().values() {
-            if other.plan.store == promotion.to {
+            if other.plan.store == store {
                 other.stand_as(ours);
             }
         }
@@ -443,8 +458,29 @@ impl Door {
         }
         self.replace(fresh);
         open.reap.notify_one();
-        tracing::warn!(repository = %open.name, store = %promotion.to, writer = %promotion.writer, epoch = promotion.epoch.0, "promoted");
-        Ok(row)
+    }
+
+    /// Another node promoted the repository, or is about to say that it did: this one goes where it is now.
+    pub(super) async fn follow_promotion(&self, open: &Arc<OpenRepository>) -> Result<(), Error> {
+        let Ok(_moving) = open.gate.moving.try_lock() else {
+            // This node's own promotion.
+            return Ok(());
+        };
+        let row = self
+            .state
+            .lock(open.id)
+            .await
+            .map_err(|e| state_failed("read the lock", &e))?;
+        if row.store == open.plan.store {
+            return Ok(());
+        }
+        let target = self.target(&row.store)?;
+        let ours = incarnation::begin(self.state.as_ref(), &row.store, target.as_ref())
+            .await
+            .map_err(|e| store_failed("take a new number in the store", &e))?;
+        tracing::warn!(repository = %open.name, store = %row.store, "another node promoted it; followed");
+        self.swap(open, target, row, ours).await;
+        Ok(())
     }
 
     /// After a step before the anchor failed. If the anchor may be there after all, the promotion stays noted and

@@ -28,6 +28,7 @@ use crate::stores::metrics::Operation;
 use crate::stores::unreachable::Unreachable;
 
 mod cold;
+mod nodes;
 mod reads;
 mod returns;
 mod warm;
@@ -69,7 +70,25 @@ impl Disks {
         stores: [(&str, Arc<dyn Store>); N],
     ) -> Gateway {
         let path = self.path(&format!("{db}.db"));
-        let state: Arc<dyn State> = Arc::new(Database::open(&path).unwrap());
+        self.gateway_on(Arc::new(Database::open(&path).unwrap()), home, stores)
+            .await
+    }
+
+    /// Two gateways on one PostgreSQL database.
+    async fn nodes(&self, home: &str) -> [Gateway; 2] {
+        let [one, two] = crate::state::postgres::tests::nodes().await;
+        let (eu, us) = (self.store("eu").await, self.store("us").await);
+        let stores = || [("eu", Arc::clone(&eu)), ("us", Arc::clone(&us))];
+        let one = self.gateway_on(one, home, stores()).await;
+        [one, self.gateway_on(two, home, stores()).await]
+    }
+
+    async fn gateway_on<const N: usize>(
+        &self,
+        state: Arc<dyn State>,
+        home: &str,
+        stores: [(&str, Arc<dyn Store>); N],
+    ) -> Gateway {
         let plan = RepositoryPlan {
             bucket: Bucket::new(BUCKET),
             base_path: "base".into(),
@@ -248,7 +267,10 @@ impl Gateway {
             now_ms: 7,
         };
         let row = self.state.open_mirror(new).await.unwrap();
-        let mut changes = vec![MirrorChange::Epoch(epoch)];
+        let mut changes = vec![MirrorChange::Epoch {
+            epoch,
+            applier: None,
+        }];
         if let Some(resync) = row.resync {
             changes.push(MirrorChange::Resynced {
                 since_ms: resync.since_ms,
@@ -257,7 +279,7 @@ impl Gateway {
         }
         changes.push(MirrorChange::Applied(sequence));
         self.state
-            .change_mirror(open.id, &name, changes)
+            .change_mirror(open.id, &name, None, changes)
             .await
             .unwrap();
     }
@@ -278,7 +300,10 @@ impl Gateway {
     async fn pause(&self) {
         let paused = vec![MirrorChange::Paused(true)];
         let us = StoreName::new("us");
-        let row = self.state.change_mirror(self.open().id, &us, paused).await;
+        let row = self
+            .state
+            .change_mirror(self.open().id, &us, None, paused)
+            .await;
         row.unwrap();
     }
 
@@ -369,11 +394,16 @@ fn take() -> Take<'static> {
 /// Region A with snapshot `s1` mirrored to `us`, and the cluster that wrote it.
 async fn region_a(disks: &Disks) -> (Gateway, policies::format::build::Cluster) {
     let gateway = disks.gateway("a", "eu").await;
+    let writer = s1_mirrored(&gateway, disks).await;
+    (gateway, writer)
+}
+
+async fn s1_mirrored(gateway: &Gateway, disks: &Disks) -> policies::format::build::Cluster {
     let mut writer = cluster();
     writer.create("s1", &[take()]);
     gateway.perform("a", writer.requests()).await;
     gateway.mirror(disks).await;
-    (gateway, writer)
+    writer
 }
 
 fn held_by(lock: &Lock, cluster: &str) -> bool {

@@ -21,7 +21,9 @@ async fn open(state: &dyn State, world: &World, store: &str) -> MirrorRow {
 }
 
 async fn change(state: &dyn State, world: &World, changes: Vec<MirrorChange>) -> MirrorRow {
-    let changed = state.change_mirror(world.row.id, &us(), changes).await;
+    let changed = state
+        .change_mirror(world.row.id, &us(), None, changes)
+        .await;
     changed.unwrap().unwrap()
 }
 
@@ -54,7 +56,10 @@ pub async fn a_mirror_is_found_again_as_it_was_left(state: &dyn State) {
         fenced: false,
     };
     let changes = vec![
-        MirrorChange::Epoch(Epoch(4)),
+        MirrorChange::Epoch {
+            epoch: Epoch(4),
+            applier: Some("node 2".into()),
+        },
         MirrorChange::Paused(true),
         MirrorChange::Mode(Mode::Barrier),
         MirrorChange::Stalled(Some(stalled.clone())),
@@ -67,6 +72,7 @@ pub async fn a_mirror_is_found_again_as_it_was_left(state: &dyn State) {
     let changed = change(state, &world, changes).await;
     assert_eq!(open(state, &world, "us").await, changed);
     assert_eq!(changed.epoch, Epoch(4));
+    assert_eq!(changed.applier.as_deref(), Some("node 2"));
     assert_eq!((changed.paused, changed.mode), (true, Mode::Barrier));
     assert_eq!(changed.stalled, Some(stalled));
     assert_eq!(
@@ -124,6 +130,66 @@ pub async fn a_position_moves_on_and_never_while_a_reconciliation_is_recorded(st
     let begun = change(state, &world, vec![begin]).await;
     assert_eq!(begun.applied, 5);
     assert!(begun.resync.unwrap().ours, "it was reconciled before");
+}
+
+pub async fn what_a_relieved_applier_reports_has_no_effect(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    in_step(state, &world).await;
+    world.record(state, "a").await;
+    let taken = |epoch: u64| MirrorChange::Epoch {
+        epoch: Epoch(epoch),
+        applier: Some(format!("node {epoch}")),
+    };
+    change(state, &world, vec![taken(1)]).await;
+    let known = change(state, &world, vec![taken(2)]).await;
+    let store = us();
+    let report = |by, changes| state.change_mirror(world.row.id, &store, Some(by), changes);
+    let stalled = Stalled {
+        key: None,
+        reason: "it was relieved".into(),
+        since_ms: 3,
+        fenced: true,
+    };
+    let late = vec![
+        MirrorChange::Applied(1),
+        MirrorChange::Rooted(1),
+        MirrorChange::Stalled(Some(stalled)),
+    ];
+    assert_eq!(report(Epoch(1), late).await.unwrap(), None);
+    assert_eq!(
+        state.mirror(world.row.id, &us()).await.unwrap(),
+        Some(known)
+    );
+    assert_eq!(
+        change(state, &world, vec![taken(1)]).await.epoch,
+        Epoch(2),
+        "an epoch never goes back"
+    );
+    let reported = report(Epoch(2), vec![MirrorChange::Applied(1)]).await;
+    assert_eq!(reported.unwrap().unwrap().applied, 1);
+}
+
+pub async fn a_row_says_which_roots_its_target_has(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    for key in ["a", "b", "c"] {
+        world.record(state, key).await;
+    }
+    let new = open(state, &world, "us").await;
+    assert!(!new.has(1), "nothing is known of a new mirror");
+    let rooted = change(state, &world, vec![MirrorChange::Rooted(2)]).await;
+    assert_eq!([1, 2, 3].map(|n| rooted.has(n)), [true, true, false]);
+    let again = change(state, &world, vec![MirrorChange::Rooted(1)]).await;
+    assert_eq!(again, rooted);
+    let since_ms = rooted.resync.as_ref().unwrap().since_ms;
+    let done = MirrorChange::Resynced { since_ms, upto: 3 };
+    let done = change(state, &world, vec![done]).await;
+    assert!(done.has(3) && !done.has(4));
+    let anew = MirrorChange::BeginResync(Resync::begin("asked for", 77));
+    let anew = change(state, &world, vec![anew]).await;
+    assert!(!anew.has(1), "it is in doubt again");
+    assert_eq!(anew.orders, done.orders + 1);
+    let paused = change(state, &world, vec![MirrorChange::Paused(true)]).await;
+    assert_eq!(paused.orders, anew.orders + 1);
 }
 
 pub async fn a_backlog_is_exact(state: &dyn State) {

@@ -15,6 +15,7 @@ use crate::stores::Identity;
 pub mod audit;
 pub mod catalog;
 pub mod digests;
+pub mod duties;
 pub mod intents;
 pub mod lineage;
 pub mod listing;
@@ -115,10 +116,13 @@ macro_rules! conformance {
             listing: a_page_of_nothing_is_empty_and_not_truncated,
             mirrors: a_mirror_is_found_again_as_it_was_left,
             mirrors: a_position_moves_on_and_never_while_a_reconciliation_is_recorded,
+            mirrors: what_a_relieved_applier_reports_has_no_effect,
+            mirrors: a_row_says_which_roots_its_target_has,
             mirrors: a_backlog_is_exact,
             mirrors: nothing_is_reaped_that_a_mirror_still_needs,
             mirrors: the_journal_is_cut_only_after_those_behind_were_told_to_reconcile,
             mirrors: a_healed_object_has_its_new_identity_and_nothing_else_changed,
+            duties: a_duty_is_one_callers_until_it_is_given_back,
             digests: a_digest_is_given_back_while_its_object_has_that_content,
             digests: a_digest_goes_with_its_object,
             positions: a_position_is_kept_per_repository_and_work_until_it_is_forgotten,

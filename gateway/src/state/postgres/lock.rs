@@ -50,11 +50,12 @@ WHERE r.id = $1 FOR SHARE OF l";
 
 /// A row of [`KNOWN`]: the repository, and the uptime.
 pub(super) fn known(row: &Row) -> Result<(Known, u64)> {
+    let identity = identity(row, 1)?;
     let known = Known {
         id: RepositoryId(column(row, 0)?),
-        identity: Arc::new(identity(row, 1)?),
         bucket: BucketId(column(row, 5)?),
-        lock: lock_row(row, 6)?,
+        lock: lock_row(row, 6, identity.store.clone())?,
+        identity: Arc::new(identity),
         counters: Counters {
             sequence: count(row, 10)?,
             unjournalled: count(row, 11)?,
@@ -77,10 +78,11 @@ fn identity(row: &Row, first: usize) -> Result<RepositoryIdentity> {
     })
 }
 
-fn lock_row(row: &Row, first: usize) -> Result<LockRow> {
+fn lock_row(row: &Row, first: usize, store: StoreName) -> Result<LockRow> {
     Ok(LockRow {
         version: count(row, first)?,
         lock: stored::lock_from(column(row, first + 1)?)?,
+        store,
         since_ms: column(row, first + 2)?,
         reason: column(row, first + 3)?,
     })
@@ -210,7 +212,7 @@ pub(super) async fn open_repository(
             return Ok(RepositoryRow {
                 id: RepositoryId(column(&row, 0)?),
                 bucket: BucketId(column(&row, 5)?),
-                lock: lock_row(&row, 6)?,
+                lock: lock_row(&row, 6, known.store.clone())?,
                 new: false,
                 promoted_from: promoted_from.map(StoreName::new),
                 store: known.store,
@@ -261,6 +263,7 @@ async fn new_repository(
         lock: LockRow {
             version: 1,
             lock,
+            store: identity.store.clone(),
             since_ms: 0,
             reason: None,
         },
@@ -297,6 +300,7 @@ pub(super) async fn move_lock(
     let row = LockRow {
         version: from + 1,
         lock: to.lock,
+        store: known.identity.store.clone(),
         since_ms: to.now_ms,
         reason: to.reason,
     };
@@ -322,12 +326,13 @@ pub(super) async fn move_lock(
 pub(super) async fn read(db: &ClientWrapper, repository: RepositoryId) -> Result<LockRow> {
     let row = first(
         db,
-        "SELECT version, lock, since_ms, reason FROM locks WHERE repository = $1",
+        "SELECT l.version, l.lock, l.since_ms, l.reason, r.store
+         FROM locks l JOIN repositories r ON r.id = l.repository WHERE l.repository = $1",
         &[&repository.0],
     )
     .await?
     .ok_or_else(unknown)?;
-    lock_row(&row, 0)
+    lock_row(&row, 0, StoreName::new(column::<&str>(&row, 4)?))
 }
 
 /// All lock rows, with their versions.

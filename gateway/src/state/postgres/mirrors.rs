@@ -40,10 +40,16 @@ CREATE TABLE mirrors (
 );
 ";
 
+pub(super) const NODES: &str = "
+ALTER TABLE mirrors ADD COLUMN rooted BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE mirrors ADD COLUMN orders BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE mirrors ADD COLUMN applier TEXT;
+";
+
 macro_rules! mirrors_of {
     ($and:literal) => {
         concat!(
-            "SELECT repository, store, mode, epoch, handover, applied, paused, resync, stalled, failed, transferred, bytes
+            "SELECT repository, store, mode, epoch, handover, applied, paused, resync, stalled, failed, transferred, bytes, rooted, orders, applier
              FROM mirrors WHERE repository = $1 ",
             $and
         )
@@ -87,12 +93,13 @@ impl Mirrors for Database {
         &self,
         repository: RepositoryId,
         store: &StoreName,
+        by: Option<Epoch>,
         changes: Vec<MirrorChange>,
     ) -> Result<Option<MirrorRow>> {
         let store = store.clone();
         self.writers
             .write(repository.0, move |tx| {
-                Box::pin(async move { change(tx, repository, &store, changes).await })
+                Box::pin(async move { change(tx, repository, &store, by, changes).await })
             })
             .await
             .map_err(unrefusable)
@@ -144,7 +151,10 @@ fn row(row: &Row) -> Result<MirrorRow> {
         epoch: Epoch(count(row, 3)?),
         handover: Handover::new(column::<&str>(row, 4)?),
         applied: count(row, 5)?,
+        rooted: count(row, 12)?,
         paused: column(row, 6)?,
+        orders: count(row, 13)?,
+        applier: column(row, 14)?,
         resync: resync.map(json::<Resync>).transpose()?,
         stalled: stalled.map(json::<Stalled>).transpose()?,
         failed: count(row, 9)?,
@@ -236,9 +246,11 @@ async fn change(
     tx: &Tx,
     repository: RepositoryId,
     store: &StoreName,
+    by: Option<Epoch>,
     changes: Vec<MirrorChange>,
 ) -> Result<Option<MirrorRow>, Fault> {
-    let Some(mut row) = one(tx.db(), repository, store).await? else {
+    let known = one(tx.db(), repository, store).await?;
+    let Some(mut row) = known.filter(|row| by.is_none_or(|epoch| epoch == row.epoch)) else {
         return Ok(None);
     };
     for change in changes {
@@ -251,12 +263,13 @@ async fn change(
 async fn write(tx: &Tx, row: &MirrorRow) -> Result<(), Fault> {
     execute(
         tx.db(),
-        "INSERT INTO mirrors (repository, store, mode, epoch, handover, applied, paused, resync, stalled, failed, transferred, bytes)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        "INSERT INTO mirrors (repository, store, mode, epoch, handover, applied, paused, resync, stalled, failed, transferred, bytes, rooted, orders, applier)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
          ON CONFLICT (repository, store) DO UPDATE SET mode = excluded.mode, epoch = excluded.epoch,
              handover = excluded.handover, applied = excluded.applied, paused = excluded.paused,
              resync = excluded.resync, stalled = excluded.stalled, failed = excluded.failed,
-             transferred = excluded.transferred, bytes = excluded.bytes",
+             transferred = excluded.transferred, bytes = excluded.bytes,
+             rooted = excluded.rooted, orders = excluded.orders, applier = excluded.applier",
         &[
             &row.repository.0,
             &row.store.as_str(),
@@ -270,6 +283,9 @@ async fn write(tx: &Tx, row: &MirrorRow) -> Result<(), Fault> {
             &int(row.failed),
             &int(row.transferred),
             &int(row.bytes),
+            &int(row.rooted),
+            &int(row.orders),
+            &row.applier,
         ],
     )
     .await?;

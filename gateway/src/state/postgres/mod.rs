@@ -19,6 +19,7 @@ mod answers;
 mod audit;
 mod catalog;
 mod digests;
+mod duties;
 mod intents;
 mod lineage;
 mod listing;
@@ -51,6 +52,7 @@ use super::{
     State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
 };
 use crate::stores::{Identity, UploadId};
+use duties::Duties;
 use nodes::Uptime;
 use writer::{WHOLE, Writers};
 
@@ -80,6 +82,8 @@ use read;
 pub struct Database {
     pool: Pool,
     node: i64,
+    name: String,
+    duties: Duties,
     uptime: Arc<Uptime>,
     writers: Writers,
     /// Repositories that this node opened: a permit names one, its turn is known by number.
@@ -113,6 +117,8 @@ impl Database {
             writers: Writers::new(pool.clone(), node, Arc::clone(&uptime)),
             pool,
             node,
+            name: name.to_owned(),
+            duties: Duties::new(settings.clone()),
             uptime,
             names: DashMap::new(),
         })

@@ -17,7 +17,8 @@ use super::writer::{Fault, Tx, WHOLE};
 use super::{Database, answers, catalog, intents, read, unrefusable};
 use crate::state::leave::Leave;
 use crate::state::{
-    Intent, IntentId, NewIntent, Nodes, Object, Removal, RepositoryId, Result, WriteError, stored,
+    Duty, Intent, IntentId, NewIntent, Nodes, Object, Removal, RepositoryId, Result, WriteError,
+    stored,
 };
 
 /// Seconds without a sign of life.
@@ -193,6 +194,15 @@ async fn secret(tx: &Tx) -> Result<[u8; 32], Fault> {
 impl Nodes for Database {
     fn shared(&self) -> bool {
         true
+    }
+
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+
+    async fn take_duty(&self, work: &str) -> Result<Option<Box<dyn Duty>>> {
+        let taken = self.duties.take(work).await?;
+        Ok(taken.map(|taken| Box::new(taken) as Box<dyn Duty>))
     }
 
     async fn beat(&self) -> Result<()> {

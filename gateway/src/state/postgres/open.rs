@@ -17,6 +17,8 @@ use deadpool_postgres::{
 use policies::identity::Repository;
 use policies::lock::{Event, Freeze, Outcome};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::rows::count;
 use super::schema;
 use super::tls::Tls;
@@ -152,25 +154,18 @@ pub(super) fn describe(e: &tokio_postgres::Error) -> String {
 
 /// Makes the tables if need be, and the pool whose connections are all checked.
 pub(super) async fn open(settings: &Settings) -> Result<Pool, OpenError> {
-    let tls = Tls(Arc::clone(&settings.tls));
-    let (first, connection) = settings
-        .server
-        .connect(tls.clone())
-        .await
-        .map_err(|e| OpenError::Connect(describe(&e)))?;
-    let serving = tokio::spawn(connection);
+    let (first, serving) = connect(settings).await?;
     let ready = async {
         configure(&first).await?;
         schema::migrate(&first).await?;
         same_server(&first).await
     };
     let ready = ready.await;
-    drop(first);
-    serving.abort();
+    drop((first, serving));
     ready?;
     let manager = Manager::from_config(
         settings.server.clone(),
-        tls,
+        Tls(Arc::clone(&settings.tls)),
         ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         },
@@ -197,6 +192,30 @@ pub(super) async fn open(settings: &Settings) -> Result<Pool, OpenError> {
         .post_create(check)
         .build()
         .map_err(|e| OpenError::Connect(e.to_string()))
+}
+
+async fn connect(settings: &Settings) -> Result<(Client, AbortOnDropHandle<()>), OpenError> {
+    let (client, connection) = settings
+        .server
+        .connect(Tls(Arc::clone(&settings.tls)))
+        .await
+        .map_err(|e| OpenError::Connect(describe(&e)))?;
+    let serving = tokio::spawn(async move {
+        if let Err(e) = connection.await {
+            tracing::debug!(cause = %describe(&e), "a connection to the state database ended");
+        }
+    });
+    Ok((client, AbortOnDropHandle::new(serving)))
+}
+
+/// A connection beside the pool, checked as those of the pool are. It is served until the handle is dropped.
+pub(super) async fn alone(
+    settings: &Settings,
+) -> Result<(Client, AbortOnDropHandle<()>), OpenError> {
+    let (client, serving) = connect(settings).await?;
+    configure(&client).await?;
+    same_server(&client).await?;
+    Ok((client, serving))
 }
 
 async fn configure(db: &Client) -> Result<(), OpenError> {

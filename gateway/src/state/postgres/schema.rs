@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     REMOVALS,
     super::part_contents::TABLE,
     super::uploads::AGE,
+    super::mirrors::NODES,
 ];
 
 /// The version that this program writes.

@@ -1,5 +1,7 @@
 //! Promotions, and the catalog as the new store has it. All of it goes at the repository's turn.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use deadpool_postgres::ClientWrapper;
 use policies::identity::Handover;
@@ -390,6 +392,8 @@ async fn finish(
             ],
         )
         .await?;
+        let known = tx.known_mut()?;
+        Arc::make_mut(&mut known.identity).store = promotion.to.clone();
     }
     tx.known_mut()?.raise_sequence(finish.sequence);
     lock::move_lock(tx, from, to, entry).await

@@ -1,6 +1,6 @@
 //! Repositories and their lock rows, and the check that every write makes inside its transaction.
 
-use policies::identity::{Epoch, Repository};
+use policies::identity::{Epoch, Repository, StoreName};
 use policies::lock::Lock;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -70,6 +70,7 @@ pub(super) fn open_repository(
     let lock = LockRow {
         version: 1,
         lock: Lock::Vacant { epoch: Epoch(0) },
+        store: identity.store.clone(),
         since_ms: 0,
         reason: None,
     };
@@ -119,6 +120,7 @@ pub(super) fn move_lock(
     let row = LockRow {
         version: from + 1,
         lock: to.lock,
+        store: known.identity.store.clone(),
         since_ms: to.now_ms,
         reason: to.reason,
     };
@@ -146,13 +148,15 @@ fn write(db: &Connection, repository: RepositoryId, row: &LockRow) -> rusqlite::
 
 pub(super) fn read(db: &Connection, repository: RepositoryId) -> Result<LockRow> {
     let mut statement = db.prepare_cached(
-        "SELECT version, lock, since_ms, reason FROM locks WHERE repository = ?1",
+        "SELECT l.version, l.lock, l.since_ms, l.reason, r.store
+         FROM locks l JOIN repositories r ON r.id = l.repository WHERE l.repository = ?1",
     )?;
     let mut rows = statement.query([repository.0])?;
     let row = rows.next()?.ok_or_else(unknown)?;
     Ok(LockRow {
         version: count(row, 0)?,
         lock: stored::lock_from(super::rows::text(row.get_ref(1)?)?)?,
+        store: StoreName::new(row.get::<_, String>(4)?),
         since_ms: row.get(2)?,
         reason: row.get(3)?,
     })

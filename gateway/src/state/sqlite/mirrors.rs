@@ -16,7 +16,13 @@ use crate::stores::Identity;
 /// Journal rows that one transaction removes at most.
 const CUT: u64 = 4000;
 
-const SELECT: &str = "SELECT repository, store, mode, epoch, handover, applied, paused, resync, stalled, failed, transferred, bytes
+pub(super) const NODES: &str = "
+ALTER TABLE mirrors ADD COLUMN rooted INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mirrors ADD COLUMN orders INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mirrors ADD COLUMN applier TEXT;
+";
+
+const SELECT: &str = "SELECT repository, store, mode, epoch, handover, applied, paused, resync, stalled, failed, transferred, bytes, rooted, orders, applier
      FROM mirrors WHERE repository = ?1";
 
 fn row(row: &Row<'_>) -> Result<MirrorRow> {
@@ -32,7 +38,10 @@ fn row(row: &Row<'_>) -> Result<MirrorRow> {
         epoch: Epoch(count(row, 3)?),
         handover: Handover::new(row.get::<_, String>(4)?),
         applied: count(row, 5)?,
+        rooted: count(row, 12)?,
         paused: row.get(6)?,
+        orders: count(row, 13)?,
+        applier: row.get(14)?,
         resync,
         stalled,
         failed: count(row, 9)?,
@@ -98,9 +107,11 @@ pub(super) fn change(
     tx: &mut Tx<'_>,
     repository: RepositoryId,
     store: &StoreName,
+    by: Option<Epoch>,
     changes: Vec<MirrorChange>,
 ) -> Result<Option<MirrorRow>, Fault> {
-    let Some(mut row) = one(tx.db, repository, store)? else {
+    let known = one(tx.db, repository, store)?;
+    let Some(mut row) = known.filter(|row| by.is_none_or(|epoch| epoch == row.epoch)) else {
         return Ok(None);
     };
     for change in changes {
@@ -112,8 +123,8 @@ pub(super) fn change(
 
 fn write(db: &Connection, row: &MirrorRow) -> rusqlite::Result<()> {
     db.prepare_cached(
-        "INSERT OR REPLACE INTO mirrors (repository, store, mode, epoch, handover, applied, paused, resync, stalled, failed, transferred, bytes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT OR REPLACE INTO mirrors (repository, store, mode, epoch, handover, applied, paused, resync, stalled, failed, transferred, bytes, rooted, orders, applier)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?
     .execute(params![
         row.repository.0,
@@ -128,6 +139,9 @@ fn write(db: &Connection, row: &MirrorRow) -> rusqlite::Result<()> {
         int(row.failed),
         int(row.transferred),
         int(row.bytes),
+        int(row.rooted),
+        int(row.orders),
+        row.applier,
     ])
     .map(|_| ())
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use policies::identity::StoreName;
+use policies::identity::{Epoch, StoreName};
 use policies::key::ObjectKey;
 use policies::lock::Permit;
 use policies::lock::history::{Totals, Violation};
@@ -46,6 +46,7 @@ mod tests;
 
 pub use open::OpenError;
 
+use super::duties::InProcess;
 use super::leave::Leave;
 use super::mirrors::{Backlog, MirrorChange, MirrorRow, Mirrors, NewMirror};
 use super::{
@@ -66,6 +67,7 @@ pub struct Database {
     /// Whose turn it is to be waited for when all are busy.
     turn: AtomicUsize,
     writer: Writer,
+    duties: InProcess,
 }
 
 impl fmt::Debug for Database {
@@ -89,6 +91,7 @@ impl Database {
             readers,
             turn: AtomicUsize::new(0),
             writer,
+            duties: InProcess::default(),
         }
     }
 
@@ -367,11 +370,12 @@ impl Mirrors for Database {
         &self,
         repository: RepositoryId,
         store: &StoreName,
+        by: Option<Epoch>,
         changes: Vec<MirrorChange>,
     ) -> Result<Option<MirrorRow>> {
         let store = store.clone();
         self.writer
-            .write(move |tx| mirrors::change(tx, repository, &store, changes))
+            .write(move |tx| mirrors::change(tx, repository, &store, by, changes))
             .await
             .map_err(unrefusable)
     }

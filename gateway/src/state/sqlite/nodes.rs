@@ -10,7 +10,7 @@ use policies::lock::Permit;
 use super::simulated::mutant;
 use super::{Database, State, unrefusable};
 use crate::state::{
-    Intent, IntentId, NewIntent, Nodes, Object, Removal, RepositoryId, Result, WriteError,
+    Duty, Intent, IntentId, NewIntent, Nodes, Object, Removal, RepositoryId, Result, WriteError,
 };
 
 #[async_trait]
@@ -19,8 +19,17 @@ impl Nodes for Database {
         false
     }
 
+    fn name(&self) -> Option<&str> {
+        None
+    }
+
     async fn beat(&self) -> Result<()> {
         Ok(())
+    }
+
+    async fn take_duty(&self, work: &str) -> Result<Option<Box<dyn Duty>>> {
+        let taken = self.duties.take(work);
+        Ok(taken.map(|taken| Box::new(taken) as Box<dyn Duty>))
     }
 
     async fn abandoned_intents(&self, repository: RepositoryId) -> Result<Vec<Intent>> {

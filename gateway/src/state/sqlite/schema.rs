@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     INCARNATIONS,
     super::part_contents::TABLE,
     super::uploads::AGE,
+    super::mirrors::NODES,
 ];
 
 /// The version that this program writes.

@@ -36,7 +36,7 @@ use self::tree::{Tree, failed};
 use self::upload::{FileUpload, Hidden, Purpose, Temporary};
 use super::{
     Capabilities, Content, Error, Identity, Listed, Plan, Result, Stat, Store, StoredPart, Upload,
-    UploadId,
+    UploadId, own,
 };
 
 #[derive(Debug)]
@@ -100,6 +100,11 @@ fn new_id() -> String {
     hex::encode(rand::random::<[u8; 16]>())
 }
 
+/// Of a hidden upload: its name says whose it is, where it cannot say what its key is.
+fn marked_id(permit: &Permit) -> String {
+    format!("{}-{}", new_id(), own::mark(permit.repository()))
+}
+
 /// An id that was not made here names no file.
 fn check_id(id: &UploadId) -> Result<()> {
     let plain = !id.0.is_empty() && id.0.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -116,9 +121,14 @@ impl Store for Directory {
         &self.capabilities
     }
 
-    async fn begin(&self, _: &Permit, name: &ObjectKey, plan: Plan) -> Result<Box<dyn Upload>> {
+    async fn begin(
+        &self,
+        permit: &Permit,
+        name: &ObjectKey,
+        plan: Plan,
+    ) -> Result<Box<dyn Upload>> {
         place::check(name)?;
-        let id = UploadId(new_id().into());
+        let id = UploadId(marked_id(permit).into());
         let temporary = Temporary::new(Arc::clone(&self.tree), None, id.0.to_string());
         let name = name.clone();
         if !plan.fenced {
@@ -186,10 +196,10 @@ impl Store for Directory {
         Ok(Box::new(part))
     }
 
-    async fn begin_multipart(&self, _: &Permit, name: &ObjectKey) -> Result<UploadId> {
+    async fn begin_multipart(&self, permit: &Permit, name: &ObjectKey) -> Result<UploadId> {
         place::check(name)?;
-        let slots = Arc::clone(&self.slots);
-        self.blocking(move |tree| multipart::begin(tree, &slots))
+        let (slots, id) = (Arc::clone(&self.slots), marked_id(permit));
+        self.blocking(move |tree| multipart::begin(tree, &slots, &id))
             .await
     }
 

@@ -105,9 +105,9 @@ pub(super) fn is_multipart(id: &str) -> bool {
 }
 
 /// Blocks.
-pub(super) fn begin(tree: &Tree, slots: &Slots) -> Result<UploadId> {
+pub(super) fn begin(tree: &Tree, slots: &Slots, id: &str) -> Result<UploadId> {
     let mark = tree.syncs.mark();
-    let id = UploadId(format!("{PREFIX}{}", super::new_id()).into());
+    let id = UploadId(format!("{PREFIX}{id}").into());
     rustix::fs::mkdirat(&tree.temporary, &*id.0, Mode::RWXU)
         .map_err(|e| failed("create", &id.0, e))?;
     tree.make_durable(&path(&id), mark)?;

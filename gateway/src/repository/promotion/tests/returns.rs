@@ -15,7 +15,7 @@ async fn reconcile(gateway: &Gateway, disks: &Disks) {
     };
     gateway
         .state
-        .change_mirror(open.id, &eu, vec![done])
+        .change_mirror(open.id, &eu, None, vec![done])
         .await
         .unwrap();
 }

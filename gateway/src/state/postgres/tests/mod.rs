@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::state::conformance::{World, conformance, entry};
 
+mod duties;
 mod outcome;
 mod server;
 mod storms;
