@@ -28,6 +28,7 @@ mod mirrors;
 mod nodes;
 mod open;
 mod part_contents;
+mod plain;
 mod positions;
 mod restore_points;
 mod rows;

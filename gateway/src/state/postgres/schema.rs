@@ -26,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     super::part_contents::TABLE,
     super::uploads::AGE,
     super::mirrors::NODES,
+    super::plain::FUNCTION,
 ];
 
 /// The version that this program writes.

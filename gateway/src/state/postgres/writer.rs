@@ -3,7 +3,7 @@
 //! A group is one transaction. It locks the repository's turn first, then its lock row (`FOR SHARE`), so what it
 //! reads afterwards is the last committed truth of all nodes, and no hand-over gets in between. Group commit:
 //! whatever is queued goes into it, each request in a savepoint of its own, plain records in one statement, and
-//! all are answered after the COMMIT.
+//! all are answered after the COMMIT. A group of plain records alone is one call of a function ([`plain`]).
 //!
 //! A COMMIT whose answer is lost is looked up: the group's number is written in the same transaction, and
 //! whoever gets the turn afterwards knows that the transaction has ended, one way or the other. What cannot be
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::catalog;
 use super::lock::{self, Known};
 use super::nodes::Uptime;
+use super::plain;
 use super::rows::{Sql, execute, first, int, prepare};
 use crate::state::leave::Leave;
 use crate::state::{Error, Put, Recorded, Result, WriteError};
@@ -303,6 +304,7 @@ impl Writers {
                     turn,
                     uptime: Arc::clone(&self.uptime),
                     number: 0,
+                    seen: None,
                 };
                 tokio::spawn(worker.run(jobs));
                 queue
@@ -319,6 +321,8 @@ struct Worker {
     uptime: Arc<Uptime>,
     /// Of the last group.
     number: i64,
+    /// The repository as the last group found it that asked for it.
+    seen: Option<Known>,
 }
 
 impl Worker {
@@ -349,17 +353,44 @@ impl Worker {
             return Err(failure);
         }
         tracing::warn!(cause = %failure, "a COMMIT was interrupted; its outcome is looked up");
-        self.look_up(failure).await
+        self.look_up(failure).await?;
+        self.find_recorded(group).await
+    }
+
+    /// The numbers that new objects were given by a group whose answer was lost.
+    async fn find_recorded(&self, group: &mut [Job]) -> Result<()> {
+        let session = Session::begin(&self.pool).await?;
+        for job in group {
+            let Job::Record(record) = job else { continue };
+            if record.result.is_some() {
+                continue;
+            }
+            let put = &record.put;
+            let there = catalog::lookup(session.db(), put.bucket, &put.key).await?;
+            let ours = there.object.filter(|there| there.identity == put.identity);
+            record.result = Some(match ours {
+                Some(object) => Ok(Recorded {
+                    sequence: object.sequence,
+                }),
+                None => Err(Error::Failed("it was recorded, and removed since".into()).into()),
+            });
+        }
+        session.ended_in_order();
+        Ok(())
     }
 
     async fn all(
-        &self,
+        &mut self,
         group: &mut Vec<Job>,
         more: &mut mpsc::Receiver<Job>,
         commit_sent: &mut bool,
     ) -> Result<()> {
         let session = Arc::new(Session::begin(&self.pool).await?);
+        if self.all_new(&session, group, commit_sent).await? {
+            return Ok(());
+        }
         let mut tx = self.begin(&session).await?;
+        self.seen.clone_from(&tx.known);
         // Whatever came while the turn was another's goes with this group.
         while group.len() < GROUP
             && let Ok(job) = more.try_recv()
@@ -407,6 +438,30 @@ impl Worker {
             .await?;
         session.ended_in_order();
         Ok(())
+    }
+
+    /// The whole group by one call, if it is of new objects only and nothing stands in their way.
+    async fn all_new(
+        &self,
+        session: &Session,
+        group: &mut [Job],
+        commit_sent: &mut bool,
+    ) -> Result<bool> {
+        let Some(known) = &self.seen else {
+            return Ok(false);
+        };
+        let Some(batch) = plain::all_new(known, group) else {
+            return Ok(false);
+        };
+        let db = session.db();
+        prepare(db, &[plain::RECORD]).await?;
+        *commit_sent = true;
+        let done = plain::record(db, known, (self.node, self.number), batch).await?;
+        *commit_sent = done;
+        if done {
+            session.ended_in_order();
+        }
+        Ok(done)
     }
 
     /// One trip to the server: the turn, and then what is true now.

@@ -10,7 +10,8 @@ use super::server::{settings, url_at};
 use super::*;
 
 const PASS: u8 = 0;
-/// The connection is cut in place of the next COMMIT, or in place of its answer.
+/// The connection is cut in place of the next message that commits, or in place of its answer. It says so in its text
+/// or, where it is the call of a function, by its keys.
 const CUT_BEFORE: u8 = 1;
 const CUT_AFTER: u8 = 2;
 
@@ -75,6 +76,18 @@ async fn node_behind(cutter: &Cutter, database: &str) -> Database {
     Database::open(&settings(&url), "behind").await.unwrap()
 }
 
+/// A group with a statement for each step: what is not journalled is recorded so.
+async fn step_by_step(state: &Database, world: &World, key: &str) -> Result<Recorded, WriteError> {
+    let mut put = world.put(key);
+    put.journalled = false;
+    state.record(&world.permit(), put).await
+}
+
+/// A group of new objects alone, once the node has seen the repository: one call.
+async fn by_one_call(state: &Database, world: &World, key: &str) -> Result<Recorded, WriteError> {
+    state.record(&world.permit(), world.put(key)).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_answer_is_lost_is_looked_up_and_was_done() {
     let server = Server::shared();
@@ -83,9 +96,14 @@ async fn a_commit_whose_answer_is_lost_is_looked_up_and_was_done() {
     let state = node_behind(&cutter, &database).await;
     let world = World::held(&state, "logs").await;
     cutter.cut(CUT_AFTER);
-    assert_eq!(world.record(&state, "a").await, 1);
+    step_by_step(&state, &world, "a").await.unwrap();
     assert!(world.object(&state, "a").await.is_some());
-    assert_eq!(world.record(&state, "b").await, 2);
+    cutter.cut(CUT_AFTER);
+    let recorded = by_one_call(&state, &world, "COMMIT b").await;
+    assert_eq!(recorded.unwrap().sequence, 1);
+    assert_eq!(cutter.mode.load(Ordering::Acquire), PASS, "it was cut");
+    assert!(world.object(&state, "COMMIT b").await.is_some());
+    assert_eq!(world.record(&state, "c").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,10 +114,65 @@ async fn a_commit_that_never_arrived_is_looked_up_and_was_not_done() {
     let state = node_behind(&cutter, &database).await;
     let world = World::held(&state, "logs").await;
     cutter.cut(CUT_BEFORE);
-    let lost = state.record(&world.permit(), world.put("a")).await;
+    let lost = step_by_step(&state, &world, "a").await;
     assert!(matches!(lost, Err(WriteError::Failed(_))), "{lost:?}");
     assert_eq!(world.object(&state, "a").await, None);
-    assert_eq!(world.record(&state, "a").await, 1);
+    step_by_step(&state, &world, "a").await.unwrap();
+    cutter.cut(CUT_BEFORE);
+    let lost = by_one_call(&state, &world, "COMMIT b").await;
+    assert!(matches!(lost, Err(WriteError::Failed(_))), "{lost:?}");
+    assert_eq!(cutter.mode.load(Ordering::Acquire), PASS, "it was cut");
+    assert_eq!(world.object(&state, "COMMIT b").await, None);
+    assert_eq!(world.record(&state, "COMMIT b").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_in_the_way_of_a_group_is_told_to_whom_it_concerns() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let (one, other) = (server.open(&database).await, server.open(&database).await);
+    let world = World::held(&one, "logs").await;
+    World::vacant(&other, "logs").await;
+    for (n, node) in [&one, &other, &one].into_iter().enumerate() {
+        let recorded = by_one_call(node, &world, &format!("key-{n}")).await;
+        assert_eq!(recorded.unwrap().sequence, n as u64 + 1);
+    }
+    // Both have seen the repository. One group, and the other node has one of its keys.
+    let puts = ["key-3", "key-1", "key-4"].map(|key| by_one_call(&one, &world, key));
+    let [third, taken, fourth] = futures::future::join_all(puts).await.try_into().unwrap();
+    assert!(matches!(taken, Err(WriteError::Exists(_))), "{taken:?}");
+    let mut numbers = [third.unwrap().sequence, fourth.unwrap().sequence];
+    numbers.sort_unstable();
+    assert_eq!(numbers, [4, 5]);
+    assert_eq!(world.sequences(&one).await, [1, 2, 3, 4, 5]);
+    // A removal through one node, of which the other one's writer heard nothing.
+    let removal = vec![world.removal("key-1", None)];
+    one.remove(&world.permit(), removal).await.unwrap();
+    let (since, permit) = (5, world.permit());
+    let late = other.record_published(&permit, world.put("key-1"), since);
+    assert!(matches!(late.await, Err(WriteError::KeyBusy)));
+    let fresh = other.record_published(&permit, world.put("key-1"), since + 1);
+    assert_eq!(fresh.await.unwrap().sequence, 7);
+    // The lock moves through one node; by the other one's knowledge of it nothing is let in.
+    let row = one.lock(world.row.id).await.unwrap();
+    let to = NewLock {
+        lock: Lock::Frozen {
+            epoch: row.lock.epoch(),
+            reason: Freeze::Operator("a test".into()),
+        },
+        now_ms: 1,
+        reason: None,
+    };
+    one.move_lock(world.row.id, row.version, to, entry("freeze"))
+        .await
+        .unwrap();
+    let refused = by_one_call(&other, &world, "key-5").await;
+    assert!(
+        matches!(refused, Err(WriteError::LockMoved(_))),
+        "{refused:?}"
+    );
+    let usage = one.usage(world.row.id).await.unwrap();
+    assert_eq!((usage.sequence, usage.objects), (7, 5));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
