@@ -8,26 +8,47 @@ use super::client::{Client, Failure, segment};
 use super::job;
 use super::show::{table, text};
 
+const REPOSITORY: &str = "Its name in the configuration";
+const STORE: &str = "The store that the mirror is in";
+
 #[derive(Debug, Subcommand)]
 pub enum Mirror {
     /// Each mirror: state, lag, newest restore point
-    Status { repository: Option<String> },
+    Status {
+        /// Of this repository alone
+        repository: Option<String>,
+    },
     /// Stop a mirror until it is resumed; what it needs is kept meanwhile
     Pause {
+        #[arg(help = REPOSITORY)]
         repository: String,
+        #[arg(help = STORE)]
         store: String,
         /// A mirror in barrier mode: acknowledge commits without it from now on
         #[arg(long)]
         degrade: bool,
     },
     /// Go on after a pause
-    Resume { repository: String, store: String },
+    Resume {
+        #[arg(help = REPOSITORY)]
+        repository: String,
+        #[arg(help = STORE)]
+        store: String,
+    },
     /// Compare source and target from listings and make them equal
-    Resync { repository: String, store: String },
+    Resync {
+        #[arg(help = REPOSITORY)]
+        repository: String,
+        #[arg(help = STORE)]
+        store: String,
+    },
     /// Compare names and sizes, with --deep the bytes
     Verify {
+        #[arg(help = REPOSITORY)]
         repository: String,
+        #[arg(help = STORE)]
         store: String,
+        /// Read the mirror's bytes and compare their hashes
         #[arg(long)]
         deep: bool,
         /// Print the job and do not wait for it
@@ -151,7 +172,7 @@ pub fn mirrors_table(found: &[(String, Value)]) -> Table {
                 text(&mirror["mode"]),
                 text(&mirror["state"]),
                 if newest.is_null() {
-                    String::new()
+                    "none".into()
                 } else {
                     format!(
                         "{} ({})",

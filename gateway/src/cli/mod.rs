@@ -21,6 +21,7 @@ mod mirror;
 mod promotion;
 mod show;
 mod warnings;
+mod watch;
 
 use client::{Client, Failure};
 
@@ -35,6 +36,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Args, Clone)]
+#[command(next_help_heading = "Of every command")]
 pub struct Global {
     /// Configuration file [default: ./snapgate.toml, else the embedded default]
     #[arg(long, global = true, env = "SNAPGATE_CONFIG", value_name = "FILE")]
@@ -68,7 +70,7 @@ pub enum Command {
     /// Per repository: lock, holder, epoch, newest root, objects and bytes
     Status {
         repository: Option<String>,
-        /// Show it again every second
+        /// Show it again every second; a gateway that goes away is waited for
         #[arg(long)]
         watch: bool,
     },

@@ -11,12 +11,15 @@ use super::show::text;
 pub enum Verb {
     /// Fail over: a mirror becomes the primary
     Promote {
+        /// Its name in the configuration
         repository: String,
+        /// The store of the mirror that becomes the primary
         #[arg(long)]
         store: String,
         /// Who writes from then on
         #[arg(long, value_name = "CLUSTER")]
         writer: String,
+        /// Kept in the audit log
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
         /// Say what it would do and what would be lost, and do nothing
@@ -28,6 +31,7 @@ pub enum Verb {
     },
     /// Bring an old primary's store back: it is reconciled, and is the primary again
     Failback {
+        /// Its name in the configuration
         repository: String,
         /// The store to bring back [default: where it was before its last promotion]
         #[arg(long)]
@@ -35,19 +39,24 @@ pub enum Verb {
         /// Who writes from then on [default: who does now]
         #[arg(long, value_name = "CLUSTER")]
         writer: Option<String>,
+        /// Kept in the audit log
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Print the job and do not wait for it
         #[arg(long)]
         no_wait: bool,
     },
     /// Rehearse a restore from a mirror; production is not touched
     Drill {
+        /// Its name in the configuration
         repository: String,
+        /// The store of the mirror that is read
         #[arg(long)]
         store: String,
         /// Only what this snapshot needs
         #[arg(long, value_name = "NAME")]
         snapshot: Option<String>,
+        /// Print the job and do not wait for it
         #[arg(long)]
         no_wait: bool,
     },

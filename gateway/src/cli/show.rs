@@ -1,11 +1,12 @@
 //! `status`; and what all tables for people have in common.
 
-use std::time::Duration;
+use std::io::Write;
 
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
 use super::client::{Client, Failure, segment};
+use super::watch::{self, Look};
 
 pub async fn status(
     client: &Client,
@@ -13,31 +14,39 @@ pub async fn status(
     repository: Option<&str>,
     watch: bool,
 ) -> Result<(), Failure> {
-    loop {
-        let answer = match repository {
-            Some(name) => {
-                client
-                    .get(&format!("/v1/repositories/{}", segment(name)))
-                    .await?
-            }
-            None => client.get("/v1/repositories").await?,
-        };
-        if json {
-            println!("{answer:#}");
-        } else {
-            if watch {
-                print!("\x1b[2J\x1b[H");
-            }
-            let one = [answer.clone()];
-            let repositories = answer.as_array().map_or(&one[..], Vec::as_slice);
-            println!("{}", status_table(repositories));
-            print_warnings(repositories);
-        }
-        if !watch {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    let path = repository.map_or_else(
+        || "/v1/repositories".to_owned(),
+        |name| format!("/v1/repositories/{}", segment(name)),
+    );
+    let mut out = std::io::stdout();
+    if !watch {
+        let answer = client.get(&path).await?;
+        return write_status(&mut out, json, &answer)
+            .map_err(|e| Failure::Refused(format!("the status cannot be written: {e}")));
     }
+    watch::watch(client, &path, watch::INTERVAL, |look| match look {
+        Look::Answer(answer) => {
+            if !json {
+                write!(out, "\x1b[2J\x1b[H")?;
+            }
+            write_status(&mut out, json, answer)
+        }
+        Look::Away(failure) => {
+            eprintln!("snapgate: {failure}; what is shown is as of before, until it is back");
+            Ok(())
+        }
+    })
+    .await
+}
+
+fn write_status(out: &mut impl Write, json: bool, answer: &Value) -> std::io::Result<()> {
+    if json {
+        return writeln!(out, "{answer:#}");
+    }
+    let one = std::slice::from_ref(answer);
+    let repositories = answer.as_array().map_or(one, Vec::as_slice);
+    writeln!(out, "{}", status_table(repositories))?;
+    write_warnings(out, repositories)
 }
 
 fn status_table(repositories: &[Value]) -> Table {
@@ -99,21 +108,23 @@ fn mirrors(all: &Value) -> String {
 }
 
 /// One line each, below the table: sentences are longer than columns.
-fn print_warnings(repositories: &[Value]) {
+fn write_warnings(out: &mut impl Write, repositories: &[Value]) -> std::io::Result<()> {
     for repository in repositories {
         for warning in repository["warnings"]
             .as_array()
             .map_or(&[][..], Vec::as_slice)
         {
-            println!(
+            writeln!(
+                out,
                 "warning {}: {} (since {}): {}",
                 text(&repository["name"]),
                 text(&warning["kind"]),
                 text(&warning["since"]),
                 text(&warning["sentence"])
-            );
+            )?;
         }
     }
+    Ok(())
 }
 
 pub(super) fn table(header: &[&str]) -> Table {
