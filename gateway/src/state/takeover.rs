@@ -142,6 +142,18 @@ pub struct ImportedObject {
     pub details: Option<Arc<Details>>,
 }
 
+impl ImportedObject {
+    /// The row says the same but for what its store calls the content.
+    pub(super) fn describes(&self, row: &Object) -> bool {
+        self.size == row.size
+            && self.etag == row.etag
+            && self.hash == row.hash
+            && self.modified_ms == row.modified_ms
+            && self.sequence == row.sequence
+            && self.details == row.details
+    }
+}
+
 /// What the last transaction of a promotion settles.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finish {

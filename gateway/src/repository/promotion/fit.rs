@@ -152,37 +152,63 @@ impl Door {
         kept: u64,
         doubt: Doubt,
     ) -> Result<(), Error> {
-        let mut after: Option<String> = None;
-        loop {
-            let page = target
-                .list("", after.as_deref(), PAGE)
-                .await
-                .map_err(|e| store_failed("list the target", &e))?;
-            let last = page.len() < PAGE;
-            let until = page.last().map(|l| l.name.as_str().to_owned());
-            let there: BTreeMap<ObjectKey, Listed> = page
-                .into_iter()
-                .filter(|listed| self.class_here(open, &listed.name).is_some())
-                .map(|listed| (listed.name.clone(), listed))
-                .collect();
-            let stretch = Stretch {
-                after: after.as_deref(),
-                until: until.as_deref().filter(|_| !last),
-            };
-            let rows = self
-                .stretch(open, target, stretch, there, kept, doubt)
-                .await?;
-            for batch in rows.chunks(BATCH) {
-                self.state
-                    .import(open.id, &promotion.handover, batch.to_vec())
-                    .await
-                    .map_err(|e| state_failed("record what the target holds", &e))?;
-            }
-            if last {
-                return Ok(());
-            }
-            after = until;
+        let mut page = self.page(open, target, None, kept, doubt).await?;
+        // While one page is recorded the next one is looked at.
+        while let Some(after) = page.next.take() {
+            let (next, recorded) = tokio::join!(
+                self.page(open, target, Some(&after), kept, doubt),
+                self.record(open, promotion, &page.changes),
+            );
+            recorded?;
+            page = next?;
         }
+        self.record(open, promotion, &page.changes).await
+    }
+
+    async fn record(
+        &self,
+        open: &OpenRepository,
+        promotion: &Promotion,
+        changes: &[Imported],
+    ) -> Result<(), Error> {
+        for batch in changes.chunks(BATCH) {
+            self.state
+                .import(open.id, &promotion.handover, batch.to_vec())
+                .await
+                .map_err(|e| state_failed("record what the target holds", &e))?;
+        }
+        Ok(())
+    }
+
+    /// One page of the listing: what changes in the catalog.
+    async fn page(
+        &self,
+        open: &OpenRepository,
+        target: &dyn Store,
+        after: Option<&str>,
+        kept: u64,
+        doubt: Doubt,
+    ) -> Result<Page, Error> {
+        let listed = target
+            .list("", after, PAGE)
+            .await
+            .map_err(|e| store_failed("list the target", &e))?;
+        let full = listed.len() == PAGE;
+        let next = listed.last().filter(|_| full);
+        let next = next.map(|last| last.name.as_str().to_owned());
+        let there: BTreeMap<ObjectKey, Listed> = listed
+            .into_iter()
+            .filter(|listed| self.class_here(open, &listed.name).is_some())
+            .map(|listed| (listed.name.clone(), listed))
+            .collect();
+        let stretch = Stretch {
+            after,
+            until: next.as_deref(),
+        };
+        let changes = self
+            .stretch(open, target, stretch, there, kept, doubt)
+            .await?;
+        Ok(Page { changes, next })
     }
 
     /// One stretch of names: what changes in the catalog.
@@ -379,6 +405,12 @@ async fn pointer(target: &dyn Store, listed: Listed) -> Result<Imported, Error> 
         sequence: 0,
         details: None,
     }))
+}
+
+struct Page {
+    changes: Vec<Imported>,
+    /// After which name the next one begins; None: this is the last.
+    next: Option<String>,
 }
 
 /// Names after one and up to another.

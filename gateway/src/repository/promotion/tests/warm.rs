@@ -186,7 +186,7 @@ async fn a_crash_at_any_step_is_carried_through_or_taken_back() {
         }
     }
     assert!(
-        taken_back > 2 && carried_through > 2,
+        taken_back > 0 && carried_through > 0,
         "{taken_back} and {carried_through}"
     );
 }
