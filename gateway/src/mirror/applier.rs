@@ -5,6 +5,7 @@
 //! by stage, record the position. Facts about the target live in memory only; after a crash, or by another node, they
 //! are found out anew, and the same step is done again: everything in it may be repeated.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use super::control::Control;
 use super::fence::Tenure;
 use super::transfer::Landed;
-use super::work::{Backoff, Work, keep_later, known, passes};
+use super::work::{Backoff, Ended, Work, keep_later, known, passes};
 use super::{Link, Trouble};
 use crate::checkpoint::Follower;
 use crate::state::Duty;
@@ -48,6 +49,10 @@ pub struct Applier {
     duty: Arc<dyn Duty>,
     /// The target's own record of what it holds.
     checkpoint: Follower,
+    /// Contents that the target confirmed since the reconciliation's last record: they are not asked for again.
+    pub reconciled: HashSet<(ObjectKey, u64)>,
+    /// Grows with all that the target confirmed.
+    confirmed: u64,
     /// The round of orders that this work belongs to.
     pub round: u64,
     fence_checked: Instant,
@@ -164,6 +169,8 @@ async fn one_run(
         ),
         duty: Arc::clone(duty),
         tenure: tenure.clone(),
+        reconciled: HashSet::new(),
+        confirmed: 0,
         round,
         fence_checked: Instant::now(),
     };
@@ -258,12 +265,17 @@ impl Applier {
     async fn until_something_else(&mut self) -> Result<(), Trouble> {
         let mut backoff = Backoff::default();
         loop {
+            let confirmed = self.confirmed;
             match self.once(&mut backoff).await {
                 Ok(()) => {}
                 Err(ended @ (Trouble::Interrupted | Trouble::Relieved | Trouble::Fenced(_))) => {
                     return Err(ended);
                 }
                 Err(trouble) => {
+                    // What fails now and then, among much that does not, is tried again at once.
+                    if self.confirmed > confirmed {
+                        backoff = Backoff::default();
+                    }
                     self.control.counts.fail();
                     let (by, tries) = (Some(self.tenure.epoch), backoff.tries());
                     report(&self.link, &self.control, by, &trouble, tries).await;
@@ -380,11 +392,31 @@ impl Applier {
         }
     }
 
+    /// The next transfer that ends; None: none is under way.
+    pub async fn transferred(&mut self) -> Result<Option<Ended>, Trouble> {
+        tokio::select! {
+            ended = self.work.finished() => Ok(ended),
+            () = self.control.told(self.round) => Err(Trouble::Interrupted),
+        }
+    }
+
+    /// What lies under the name is known now.
+    fn confirm(&mut self, put: &Put, landed: Landed) {
+        let known = known(put, landed);
+        let before = self.facts.keys.insert(put.key.clone(), known);
+        self.confirmed += u64::from(before != Some(known));
+    }
+
+    /// As [`Self::confirm`], of a reconciliation.
+    pub fn confirm_content(&mut self, put: Put) {
+        self.confirmed += u64::from(self.reconciled.insert((put.key, put.sequence)));
+    }
+
     /// All of the puts, and while there is room, some of later entries.
     async fn copy(&mut self, step: &Step, puts: Vec<Put>, later: &[Entry]) -> Result<(), Trouble> {
         let mut waiting = puts.iter().filter(|put| !self.work.is_under_way(&put.key));
-        let mut queue: std::collections::VecDeque<Put> = waiting.by_ref().cloned().collect();
-        let mut ahead: Option<std::collections::VecDeque<Put>> = None;
+        let mut queue: VecDeque<Put> = waiting.by_ref().cloned().collect();
+        let mut ahead: Option<VecDeque<Put>> = None;
         let mut left = puts.len();
         let mut failed: Option<Trouble> = None;
         while left > 0 {
@@ -401,18 +433,14 @@ impl Applier {
                 let Some(put) = next else { break };
                 self.work.start(put);
             }
-            let ended = tokio::select! {
-                ended = self.work.finished() => ended,
-                () = self.control.told(self.round) => return Err(Trouble::Interrupted),
-            };
-            let Some((put, landed)) = ended else {
+            let Some((put, landed)) = self.transferred().await? else {
                 break;
             };
             let due = put.sequence <= step.upto();
             match landed {
                 Ok(landed) => {
                     if due || landed != Landed::Other {
-                        self.facts.keys.insert(put.key.clone(), known(&put, landed));
+                        self.confirm(&put, landed);
                     }
                     left -= usize::from(due);
                 }
@@ -445,7 +473,7 @@ impl Applier {
         if landed == Landed::Written {
             self.control.counts.copied(from.object.size);
         }
-        self.facts.keys.insert(put.key.clone(), known(put, landed));
+        self.confirm(put, landed);
         Ok(())
     }
 
@@ -457,7 +485,7 @@ impl Applier {
         let noted = self.checkpoint.advance_to(put.sequence).await;
         noted.map_err(Trouble::checkpoint)?;
         let landed = self.link.create_fenced(&self.tenure, &from).await?;
-        self.facts.keys.insert(put.key.clone(), known(put, landed));
+        self.confirm(put, landed);
         match landed {
             Landed::Written | Landed::Same => {
                 self.facts.root = self.facts.root.max(Some(generation));
@@ -485,8 +513,8 @@ impl Applier {
     pub async fn remove(&mut self, keys: Vec<ObjectKey>) -> Result<(), Trouble> {
         // A copy that ran ahead must not land after its removal.
         while keys.iter().any(|key| self.work.is_under_way(key)) {
-            if let Some((put, Ok(landed))) = self.work.finished().await {
-                self.facts.keys.insert(put.key.clone(), known(&put, landed));
+            if let Some((put, Ok(landed))) = self.transferred().await? {
+                self.confirm(&put, landed);
             }
         }
         for batch in keys.chunks(BATCH) {

@@ -17,7 +17,7 @@ use policies::mirror_order::{Change, Entry, Put};
 use super::Trouble;
 use super::applier::{Applier, WINDOW, row};
 use super::transfer::Landed;
-use super::work::Backoff;
+use super::work::{Backoff, passes};
 use crate::state::mirrors::{MirrorChange, MirrorRow, Phase, Resync};
 use crate::state::{self, ListQuery, Object};
 use crate::stores::Stat;
@@ -55,6 +55,7 @@ impl Applier {
             }
             self.change(changes).await?;
             self.facts.keys.clear();
+            self.reconciled.clear();
             *backoff = Backoff::default();
         }
     }
@@ -141,15 +142,8 @@ impl Applier {
 
     /// Waits until no transfer is under way, whatever comes of them.
     async fn settle_transfers(&mut self) -> Result<(), Trouble> {
-        loop {
-            let ended = tokio::select! {
-                ended = self.work.finished() => ended,
-                () = self.control.told(self.round) => return Err(Trouble::Interrupted),
-            };
-            if ended.is_none() {
-                return Ok(());
-            }
-        }
+        while self.transferred().await?.is_some() {}
+        Ok(())
     }
 
     async fn remove_page(
@@ -209,45 +203,57 @@ impl Applier {
     }
 
     /// Copies each; what is not the content of its moment any more is seen to by a later entry. Those that announce a
-    /// snapshot come last.
+    /// snapshot come last. When it fails, all that it began has ended, and what the target confirmed is not asked for
+    /// again: so it gets to its end on any target that does some of what it is asked.
     async fn copy_all(&mut self, puts: Vec<Put>) -> Result<(), Trouble> {
         let (announcing, others): (Vec<Put>, Vec<Put>) = puts
             .into_iter()
             .partition(|put| matches!(put.class, Class::SnapshotInfo(_) | Class::LegacySnapshot));
         for group in [others, announcing] {
-            let mut replacements = Vec::new();
-            let mut queue: VecDeque<Put> = group.into();
-            loop {
-                self.check_orders()?;
-                while self.work.has_room()
-                    && let Some(put) = queue.pop_front()
-                {
-                    self.work.start(put);
-                }
-                let ended = tokio::select! {
-                    ended = self.work.finished() => ended,
-                    () = self.control.told(self.round) => return Err(Trouble::Interrupted),
-                };
-                let Some((put, landed)) = ended else { break };
-                match landed {
-                    Ok(Landed::Written | Landed::Same) => {}
-                    Ok(Landed::Other) => replacements.push(put),
-                    Err(Trouble::Superseded | Trouble::Gone) => {}
-                    Err(trouble) => {
-                        self.control.works_on(Some(&put.key));
-                        return Err(trouble);
-                    }
-                }
-            }
-            replacements.sort_unstable_by_key(|put| put.sequence);
-            for put in replacements {
+            for put in self.copy_group(group).await? {
                 match self.replace_one(&put).await {
-                    Ok(_) | Err(Trouble::Superseded | Trouble::Gone) => {}
+                    Ok(()) => self.confirm_content(put),
+                    Err(Trouble::Superseded | Trouble::Gone) => {}
                     Err(trouble) => return Err(trouble),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Puts each under its name if the name is free. Returns those of whose names it is not, in the order in which they
+    /// were committed.
+    async fn copy_group(&mut self, mut group: Vec<Put>) -> Result<Vec<Put>, Trouble> {
+        group.retain(|put| !self.reconciled.contains(&(put.key.clone(), put.sequence)));
+        let (mut queue, mut taken) = (VecDeque::from(group), Vec::new());
+        let mut failed: Option<Trouble> = None;
+        loop {
+            self.check_orders()?;
+            // What fails for a moment fails for all of them; what is wrong with one object is its own matter.
+            let goes_on = failed.as_ref().is_none_or(|trouble| !passes(trouble));
+            while goes_on
+                && self.work.has_room()
+                && let Some(put) = queue.pop_front()
+            {
+                self.work.start(put);
+            }
+            let Some((put, landed)) = self.transferred().await? else {
+                break;
+            };
+            match landed {
+                Ok(Landed::Written | Landed::Same) => self.confirm_content(put),
+                Ok(Landed::Other) => taken.push(put),
+                Err(Trouble::Superseded | Trouble::Gone) => {}
+                Err(trouble) => {
+                    if failed.is_none() {
+                        self.control.works_on(Some(&put.key));
+                    }
+                    failed.get_or_insert(trouble);
+                }
+            }
+        }
+        taken.sort_unstable_by_key(|put| put.sequence);
+        failed.map_or(Ok(taken), Err)
     }
 
     async fn catalog(

@@ -13,6 +13,7 @@ use super::plan::{DEFAULT_JOURNAL_LIMIT, TargetPlan};
 use super::status::State;
 use super::{Mirror, Source};
 use crate::repository::miniature::World;
+use crate::state::mirrors::Stalled;
 use crate::stores::Store;
 use memory::{Look, Memory};
 use restores::{Objects, broken, newest};
@@ -22,6 +23,7 @@ mod campaign;
 mod follows;
 mod memory;
 mod nodes;
+mod persists;
 mod reconciles;
 mod restores;
 mod two_sites;
@@ -159,6 +161,10 @@ impl<T: Target> Mirrored<T> {
         self.mirror.status().await.unwrap().unwrap().state
     }
 
+    async fn stalled(&self) -> Option<Stalled> {
+        self.mirror.row().await.unwrap().unwrap().stalled
+    }
+
     async fn until(&self, state: State) {
         for _ in 0..6000 {
             if self.state().await == state {
@@ -234,8 +240,11 @@ fn source(world: &World) -> Source {
 }
 
 async fn start<T: Target>(world: &World, target: &T) -> Arc<Mirror> {
+    start_from(source(world), Arc::new(target.clone())).await
+}
+
+async fn start_from(source: Source, target: Arc<dyn Store>) -> Arc<Mirror> {
     let plan = TargetPlan::onto(StoreName::new("far"));
-    let target = Arc::new(target.clone());
-    let started = Mirror::start(source(world), target, plan, DEFAULT_JOURNAL_LIMIT).await;
+    let started = Mirror::start(source, target, plan, DEFAULT_JOURNAL_LIMIT).await;
     started.unwrap()
 }

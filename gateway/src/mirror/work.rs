@@ -61,12 +61,15 @@ impl Backoff {
     }
 }
 
+/// What was to be copied, and what came of it.
+pub type Ended = (Put, Result<Landed, Trouble>);
+
 #[derive(Debug)]
 pub struct Work {
     link: Arc<Link>,
     tenure: Tenure,
     pub counts: Arc<Counts>,
-    running: JoinSet<(Put, Result<Landed, Trouble>)>,
+    running: JoinSet<Ended>,
     under_way: HashSet<ObjectKey>,
 }
 
@@ -114,7 +117,7 @@ impl Work {
     }
 
     /// The next transfer that ends; None: none is under way.
-    pub async fn finished(&mut self) -> Option<(Put, Result<Landed, Trouble>)> {
+    pub async fn finished(&mut self) -> Option<Ended> {
         let joined = self.running.join_next().await?;
         let (put, landed) = joined.unwrap_or_else(|e| {
             tracing::error!(cause = %e, "a transfer to a mirror panicked");
@@ -175,4 +178,22 @@ pub fn passes(trouble: &Trouble) -> bool {
 /// Facts that later steps still need: copies that ran ahead.
 pub fn keep_later(keys: &mut HashMap<ObjectKey, Known>, upto: u64) {
     keys.retain(|_, known| matches!(known, Known::Content(sequence) if *sequence > upto));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_seconds_and_not_beyond_and_no_two_mirrors_pause_alike() {
+        let pauses = || {
+            let mut backoff = Backoff::default();
+            (0..100).map(|_| backoff.next()).collect::<Vec<_>>()
+        };
+        let one = pauses();
+        assert!(one[0] <= SHORTEST, "{one:?}");
+        assert!(one[50..].iter().all(|pause| *pause >= LONGEST / 2));
+        assert!(one.iter().all(|pause| *pause <= LONGEST));
+        assert_ne!(one, pauses());
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use policies::format::root::Root;
 use policies::key::{Class, ObjectKey, RESERVED};
-use policies::mirror_order::{Known, Pointer, Stuck};
+use policies::mirror_order::{Known, Pointer, Put, Stuck};
 
 use super::super::Trouble;
 use super::super::applier::Applier;
@@ -35,7 +35,7 @@ impl Applier {
         self.settle_target_roots(&resync, newest.as_ref()).await?;
         if let Some((generation, object)) = newest {
             let put = put_of(&object, Class::Root(generation));
-            self.root(&put, generation).await?;
+            self.root_unless_known(&put, generation).await?;
             if self.facts.keys.get(&put.key) == Some(&Known::Other) {
                 let (key, why) = (put.key, Stuck::OtherRoot);
                 return Err(Trouble::Stuck { key, why });
@@ -59,12 +59,20 @@ impl Applier {
         Ok(MirrorChange::Resync(resync))
     }
 
+    /// One that was confirmed before something else failed is not asked for again.
+    async fn root_unless_known(&mut self, put: &Put, generation: u64) -> Result<(), Trouble> {
+        if self.facts.keys.get(&put.key) == Some(&Known::Content(put.sequence)) {
+            return Ok(());
+        }
+        self.root(put, generation).await
+    }
+
     /// Roots that the source keeps beside its newest one. Fenced as that one is: a late one would come back after it was
     /// removed.
     async fn older_roots(&mut self, roots: &BTreeMap<u64, Object>) -> Result<(), Trouble> {
         for (generation, object) in roots.iter().rev() {
             let put = put_of(object, Class::Root(*generation));
-            match self.root(&put, *generation).await {
+            match self.root_unless_known(&put, *generation).await {
                 Ok(()) if self.facts.keys.get(&put.key) == Some(&Known::Other) => {
                     self.replace_one(&put).await?;
                 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,6 +33,7 @@ struct Inner {
     objects: Mutex<Held>,
     faults: Mutex<Faults>,
     refusal: Mutex<Option<Error>>,
+    asked: AtomicU64,
     capabilities: Capabilities,
 }
 
@@ -94,6 +96,7 @@ impl Memory {
                 objects: Mutex::default(),
                 faults: Mutex::new(Faults::new(seed)),
                 refusal: Mutex::default(),
+                asked: AtomicU64::new(0),
                 capabilities: Capabilities {
                     kind: "memory",
                     create_only: true,
@@ -110,6 +113,11 @@ impl Memory {
         *self.inner.refusal.lock() = refusal;
     }
 
+    /// Operations so far, those that failed included.
+    pub fn asked(&self) -> u64 {
+        self.inner.asked.load(Ordering::Relaxed)
+    }
+
     /// Changes an object behind everybody's back.
     pub fn spoil(&self, key: &ObjectKey, bytes: Option<Bytes>) {
         let mut held = self.inner.objects.lock();
@@ -121,6 +129,7 @@ impl Memory {
 
     async fn around<T>(&self, act: impl FnOnce(&mut Held) -> Result<T>) -> Result<T> {
         tokio::task::yield_now().await;
+        self.inner.asked.fetch_add(1, Ordering::Relaxed);
         if let Some(refusal) = self.inner.refusal.lock().clone() {
             return Err(refusal);
         }
