@@ -1,7 +1,8 @@
 //! The guard: knows what a repository needs and refuses what would break it.
 //!
 //! Decides, for the holder of the writer lock: which root may be committed ([`Guard::admit`]), which bytes may replace
-//! others ([`Guard::overwrite`], [`Guard::pointer`]), which key may be deleted ([`Guard::delete`]).
+//! others ([`Guard::overwrite`], [`Guard::pointer`]), which key may be deleted ([`Guard::delete`]). Where there are no roots (2.x),
+//! the description of a snapshot commits it ([`Guard::announced`]).
 //! Invariants: after every admitted root its closure is present, except what was missing before; nothing that the newest
 //! committed root needs is replaced or deleted; nothing is refused that a correct cluster does.
 //! A permission ([`Admitted`]) is a value that only the guard makes; a refusal ([`Refusal`]) is typed, and its
@@ -10,9 +11,11 @@
 mod admission;
 mod delete;
 mod explain;
+mod list;
 mod overwrite;
 mod refusal;
 mod restore;
+mod sentence;
 
 pub use admission::{Admitted, Candidate, Change, Report, Rules};
 pub use delete::Deletion;

@@ -133,6 +133,42 @@ fn the_closure_of_every_fixture_is_complete_and_its_bytes_are_good() {
     }
 }
 
+/// What 2.4.6 wrote into the repository that 5.6 and 6.8 went on with, as it was without their roots.
+#[test]
+fn a_repository_of_2_x_is_known_by_its_descriptions() {
+    let mut seen = BTreeSet::new();
+    for fixture in repositories::all() {
+        if !fixture.name.starts_with("mixed-elasticsearch-2.4") {
+            continue;
+        }
+        let rooted = Store {
+            objects: fixture.objects.clone(),
+            listing: None,
+        };
+        let (rooted, _) = rooted.adopt("");
+        let mut objects = fixture.objects.clone();
+        objects.retain(|key, _| !matches!(repositories::class_of("", key), Class::Root(_)));
+        let store = Store {
+            objects,
+            listing: None,
+        };
+        let (listed, problems) = store.adopt("");
+        assert_eq!(problems, [], "{}", fixture.name);
+        let of_2_x = |knowledge: &Knowledge| {
+            let members = knowledge.members().filter_map(|member| {
+                let two = member.snapshots.iter().find(|s| s.starts_with("two-"))?;
+                let root = matches!(member.class, Class::Root(_));
+                (!root).then(|| (two.clone(), member.key.to_string(), member.size))
+            });
+            members.collect::<BTreeSet<_>>()
+        };
+        assert_eq!(of_2_x(&listed), of_2_x(&rooted), "{}", fixture.name);
+        let list = listed.newest().unwrap();
+        seen.extend(list.root.snapshots.iter().map(|s| s.name.to_string()));
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["two-b", "two-c"]);
+}
+
 /// What lies in a repository beside the closure of its newest root, by the reasons the format gives for each.
 #[test]
 fn nothing_lies_outside_the_closure_but_what_the_format_leaves_there() {

@@ -502,3 +502,109 @@ fn an_explanation_says_what_an_object_is_and_who_needs_it() {
     );
     assert!(explanation.delete.is_err());
 }
+
+fn snapshot_of(uuid: &str) -> impl Fn(&Class) -> bool {
+    move |class| matches!(class, Class::SnapshotInfo(found) if **found == *uuid)
+}
+
+#[test]
+fn what_a_snapshot_of_2_x_needs_may_not_go_and_the_sentence_names_it() {
+    let (world, _) = lived(Form::List, &["nightly-07"]);
+    let (blob, class) = find(&world, is_data);
+    assert_eq!(
+        world.guard.delete(&blob, &class).unwrap_err().to_string(),
+        format!(
+            "'{blob}' is needed by snapshot 'nightly-07' of repository 'prod'; delete the snapshot through the cluster instead."
+        )
+    );
+    for needed in [
+        "meta-nightly-07.dat",
+        "indices/books/meta-nightly-07.dat",
+        "indices/books/0/snap-nightly-07.dat",
+    ] {
+        let refusal = verdict(&world, needed).unwrap_err();
+        assert_eq!(refusal.reason.label(), "needed", "{refusal}");
+    }
+    assert_eq!(verdict(&world, "index"), Ok(Deletion::KeepServing));
+}
+
+#[test]
+fn a_snapshot_of_2_x_goes_with_its_description_and_what_it_alone_needed_may_go_then() {
+    let (mut world, _) = lived(Form::List, &["a", "b"]);
+    let of_a = "indices/books/meta-a.dat";
+    assert!(verdict(&world, of_a).is_err());
+    let (key, class) = find(&world, snapshot_of("a"));
+    world.delete(&key, &class).unwrap();
+    assert_eq!(verdict(&world, of_a), Ok(Deletion::Soft { held_by: None }));
+    let names = world.guard.knowledge().newest().unwrap();
+    let names: Vec<_> = names.root.snapshots.iter().map(|s| &*s.name).collect();
+    assert_eq!(names, ["b"]);
+    let of_b = world
+        .guard
+        .knowledge()
+        .members()
+        .find(|member| is_data(&member.class) && !member.snapshots.is_empty());
+    let of_b = of_b.unwrap();
+    let refusal = world.guard.delete(&of_b.key, &of_b.class).unwrap_err();
+    assert!(refusal.to_string().contains("needed by snapshot 'b'"));
+}
+
+/// The second snapshot of a cluster, of which one data file does not arrive: the file, and the first refusal.
+fn a_file_is_lost(form: Form) -> (World, ObjectKey, Refusal) {
+    let (mut world, mut cluster) = lived(form, &["a"]);
+    cluster.create("b", &[BOOKS]);
+    let mut requests = cluster.requests();
+    let lost = requests
+        .iter()
+        .position(|request| matches!(request, Request::Put { class, .. } if is_data(class)));
+    let Request::Put { key, .. } = requests.remove(lost.unwrap()) else {
+        panic!("a data file is put");
+    };
+    let refused = requests
+        .into_iter()
+        .find_map(|request| world.request(request).err());
+    (world, key, refused.unwrap())
+}
+
+#[test]
+fn a_snapshot_of_2_x_that_lacks_a_file_is_not_committed() {
+    let (world, key, refusal) = a_file_is_lost(Form::List);
+    assert_eq!(
+        refusal.to_string(),
+        format!(
+            "The description of snapshot 'b' is refused in repository 'prod': '{key}' is missing, 1 such in all, so that it \
+             could not be restored; take the snapshot again."
+        )
+    );
+    let newest = world.guard.knowledge().newest().unwrap();
+    assert_eq!(newest.root.snapshots.len(), 1);
+}
+
+#[test]
+fn a_root_that_lacks_a_file_is_refused_whichever_way_its_shard_indexes_are_named() {
+    for form in [MODERN, LEGACY, Form::Legacy { sequential: true }] {
+        let (_, key, refusal) = a_file_is_lost(form);
+        let Reason::Incomplete {
+            first, problems, ..
+        } = refusal.reason
+        else {
+            panic!("{form:?}: {refusal}");
+        };
+        assert_eq!((first.key, problems), (key, 1), "{form:?}");
+    }
+}
+
+#[test]
+fn the_first_root_takes_over_what_was_listed() {
+    let (mut world, mut cluster) = lived(Form::List, &["a", "b"]);
+    cluster.take_over();
+    replay(&mut world, &mut cluster);
+    world.check();
+    let (key, class) = find(&world, snapshot_of("a"));
+    let refusal = world.guard.delete(&key, &class).unwrap_err();
+    assert_eq!(refusal.reason.label(), "needed", "the root names it now");
+    cluster.delete(&["a"], false);
+    cluster.create("c", &[BOOKS]);
+    replay(&mut world, &mut cluster);
+    world.check();
+}

@@ -53,6 +53,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn styles() -> impl Strategy<Value = Style> {
     let form = prop_oneof![
+        Just(Form::List),
         Just(Form::Legacy { sequential: true }),
         Just(Form::Legacy { sequential: false }),
         Just(Form::Uuid { identified: true }),
@@ -131,7 +132,8 @@ impl Life {
     }
 
     fn step(&mut self, step: &Step) {
-        let legacy = matches!(self.cluster.style.form, Form::Legacy { .. });
+        let list = self.cluster.style.form == Form::List;
+        let legacy = list || matches!(self.cluster.style.form, Form::Legacy { .. });
         match step {
             Step::Create { shape } => {
                 let name = self.name();
@@ -151,7 +153,7 @@ impl Life {
                     self.cluster.delete(&[&name], *roots_last);
                 }
             }
-            Step::Clone { which } => {
+            Step::Clone { which } if !list => {
                 if let Some(source) = self.pick(*which) {
                     let target = self.name();
                     self.cluster.clone_snapshot(&source, &target);
@@ -175,8 +177,10 @@ impl Life {
                     self.cluster.create(&next, &takes(*which));
                 }
             }
+            Step::Upgrade if list => self.cluster.take_over(),
             Step::Upgrade if legacy => self.cluster.upgrade(true),
             Step::Pair { .. }
+            | Step::Clone { .. }
             | Step::Cleanup
             | Step::FailoverOfCreate { .. }
             | Step::FailoverOfDelete { .. }

@@ -78,7 +78,8 @@ fn result_body(open: &OpenRepository, row: &LockRow, scan: &Scan) -> Value {
             })
         });
         body["guarded"] = json!(guard.scope() == Scope::Complete);
-        body["generation"] = json!(root.map(|root| root.generation));
+        let numbered = root.filter(|root| !root.of_list);
+        body["generation"] = json!(numbered.map(|root| root.generation));
         body["snapshots"] = snapshots.iter().map(|s| json!(&*s.name)).collect();
         body["problems"] = problems.collect();
         body["problem_count"] = json!(knowledge.problems().count());

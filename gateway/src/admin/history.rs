@@ -41,7 +41,8 @@ pub async fn restore_points(
         .map_err(problem)?;
     let newest = open.guarding.with(|guard| {
         let newest = guard.knowledge().newest();
-        newest.map(|newest| newest.root.generation)
+        let root = newest.filter(|newest| !newest.root.of_list);
+        root.map(|newest| newest.root.generation)
     });
     let rows = points.iter().map(|point| point_body(point, newest));
     Ok(Json(rows.collect()))

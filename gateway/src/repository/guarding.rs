@@ -166,6 +166,21 @@ impl Guarding {
         }
     }
 
+    /// What is known is this now, and nothing else.
+    pub(super) fn starts_as(&self, guard: Guard) {
+        *self.guard.lock() = guard;
+        *self.recent.lock() = Recent::default();
+    }
+
+    pub(super) fn announced(
+        &self,
+        key: &ObjectKey,
+        class: &Class,
+        digest: Option<&digest::Read>,
+    ) -> Option<Candidate> {
+        self.guard.lock().announced(key, class, digest)
+    }
+
     pub(super) fn committed(&self, root: AdmittedRoot) {
         self.guard.lock().committed(root.admitted);
         *self.recent.lock() = Recent::default();
@@ -231,22 +246,37 @@ impl Door {
 
     async fn read_newest_root(&self, open: &OpenRepository) -> Result<(), Error> {
         let layout = layout(&open.plan.base_path)?;
-        let mut knowledge = Knowledge::new(layout.clone());
         let Some((generation, object)) = self.newest_root(open).await? else {
-            *open.guarding.guard.lock() = Guard::new(open.name.clone(), layout, Scope::Complete);
-            return Ok(());
+            return self.read_listed(open, layout).await;
         };
         let body = self.body(open, &object.key, LARGEST_ROOT).await?;
         let root = match Root::parse(generation, &body) {
             Ok(root) => Arc::new(root),
             Err(e) => {
                 tracing::error!(repository = %open.name, key = %object.key, cause = %e, "the newest root cannot be read: no delete is allowed until it is");
-                *open.guarding.guard.lock() =
-                    Guard::new(open.name.clone(), layout, Scope::Observing);
+                open.guarding
+                    .starts_as(Guard::new(open.name.clone(), layout, Scope::Observing));
                 self.unreadable_root(open, &object.key, &e).await;
                 return Ok(());
             }
         };
+        let knowledge = self.know(open, layout, &root).await?;
+        let complete = knowledge.problems().next().is_none();
+        self.note_restore_point(open, &root, complete, object.modified_ms)
+            .await?;
+        open.guarding
+            .starts_as(Guard::adopted(open.name.clone(), knowledge));
+        Ok(())
+    }
+
+    /// All that `root` needs, read from what is kept and, where that lacks something, from the store.
+    pub(super) async fn know(
+        &self,
+        open: &OpenRepository,
+        layout: Layout,
+        root: &Arc<Root>,
+    ) -> Result<Knowledge, Error> {
+        let mut knowledge = Knowledge::new(layout);
         let mut facts = Observed::default();
         for part in root.in_steps(STEP) {
             let proposal = loop {
@@ -263,11 +293,7 @@ impl Door {
             tracing::warn!(repository = %open.name, key = %problem.key, problem = %problem.kind, snapshots = ?problem.snapshots, "damage that was there before");
         }
         self.damage_found(open, &problems).await;
-        self.note_restore_point(open, &root, problems.is_empty(), object.modified_ms)
-            .await?;
-        *open.guarding.guard.lock() = Guard::adopted(open.name.clone(), knowledge);
-        *open.guarding.recent.lock() = Recent::default();
-        Ok(())
+        Ok(knowledge)
     }
 
     /// A root that was committed before restore points were written down, or adopted.
@@ -305,6 +331,19 @@ impl Door {
                 return Err(refused(&refusal));
             }
         };
+        self.admit(open, permit, &candidate, Observed::default())
+            .await
+    }
+
+    /// As [`Self::admit_root`]; `facts` are what is known of it already.
+    pub(super) async fn admit(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        candidate: &Candidate,
+        mut facts: Observed,
+    ) -> Result<AdmittedRoot, Error> {
+        let generation = candidate.root().generation;
         let bound = self
             .state
             .bound_cluster(open.id)
@@ -317,9 +356,8 @@ impl Door {
             bound_cluster: bound.as_ref().map(|(_, id)| &**id),
             pinned: &pinned,
         };
-        let mut facts = Observed::default();
         let admitted = loop {
-            match judge(&open.guarding, &candidate, rules, &facts) {
+            match judge(&open.guarding, candidate, rules, &facts) {
                 Ok(Ok(admitted)) => break admitted,
                 Ok(Err(refusal)) => {
                     self.refused_root(open, &refusal).await;
@@ -369,7 +407,7 @@ impl Door {
         Ok(())
     }
 
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         open: &OpenRepository,
         needs: Needs,

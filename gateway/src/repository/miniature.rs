@@ -315,16 +315,27 @@ impl World {
 
     /// Names of the data files that lie in the store.
     pub fn data_files(&self) -> Vec<String> {
+        let mut found = self.files_of(self.site.base);
+        found.retain(|name| name.contains("/__"));
+        found
+    }
+
+    /// Names of all files of the repository that lie in the store.
+    pub fn objects(&self) -> Vec<String> {
+        self.files_of(self.site.base)
+    }
+
+    fn files_of(&self, folder: &str) -> Vec<String> {
         let root = self.files.path().join("store");
         let mut found = Vec::new();
-        let mut folders = vec![root.join(self.site.base)];
+        let mut folders = vec![root.join(folder)];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
                 if path.is_dir() {
                     folders.push(path);
-                } else if name.contains("/__") {
+                } else {
                     found.push(name.to_owned());
                 }
             }

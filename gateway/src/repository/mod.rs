@@ -22,6 +22,7 @@ mod ingest;
 pub mod keeper;
 mod kept;
 mod list;
+mod listed;
 mod lookout;
 #[cfg(test)]
 pub mod miniature;

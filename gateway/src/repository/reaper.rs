@@ -187,8 +187,9 @@ impl Door {
         tombstone: &Tombstone,
         spares: u64,
     ) -> Result<bool, Error> {
-        let _no_root_now = open.guarding.commits.read().await;
+        // A commit has its key's turn when it waits for the others.
         let _turn = open.turn(&tombstone.object.key).await;
+        let _no_root_now = open.guarding.commits.read().await;
         if !tombstone.location.as_str().starts_with(RESERVED) {
             let lookup = self.lookup(open, &tombstone.object.key).await?;
             if lookup.busy {

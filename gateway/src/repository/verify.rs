@@ -89,7 +89,8 @@ impl Door {
         let mut report = Report::default();
         let members = open.guarding.with(|guard| {
             let knowledge = guard.knowledge();
-            report.generation = knowledge.newest().map(|newest| newest.root.generation);
+            let root = knowledge.newest().filter(|newest| !newest.root.of_list);
+            report.generation = root.map(|newest| newest.root.generation);
             report.snapshots = knowledge
                 .newest()
                 .map_or(0, |newest| newest.root.snapshots.len());

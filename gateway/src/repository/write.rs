@@ -184,6 +184,14 @@ impl Door {
                 .commit_root(caller, found, permit, to, prepared, generation, answer)
                 .await;
         }
+        let announced = open
+            .guarding
+            .announced(&to.key, &found.class, digest.as_ref());
+        if let (Some(_), Some(digest)) = (announced, digest.clone()) {
+            return self
+                .commit_listed(caller, found, permit, to, prepared, current, answer, digest)
+                .await;
+        }
         let (footer, hash) = (prepared.footer.take(), prepared.hash);
         let done = self
             .commit(caller, found, permit, to, prepared, current, answer, None)
@@ -265,7 +273,7 @@ impl Door {
     }
 
     /// A root's commit failed, and whether it took effect was resolved meanwhile: the guard reads what is there now.
-    async fn look_again(&self, open: &OpenRepository) {
+    pub(super) async fn look_again(&self, open: &OpenRepository) {
         if let Err(e) = self.load_guard(open).await {
             tracing::error!(repository = %open.name, cause = %e, "after a failed commit the repository cannot be read");
             open.gate.doubt(Freeze::StoreUnreachable);

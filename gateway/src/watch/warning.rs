@@ -142,6 +142,7 @@ impl Warning {
             Reason::NotARoot { .. }
             | Reason::NotNewer { .. }
             | Reason::Incomplete { .. }
+            | Reason::IncompleteSnapshot { .. }
             | Reason::Changed { .. }
             | Reason::Superseded { .. }
             | Reason::Pinned { .. }

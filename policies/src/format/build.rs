@@ -2,10 +2,11 @@
 //!
 //! For tests of this crate and (feature `testing`) of others. Invariant: every object is one that a real cluster could
 //! have written (frames, footers, sizes, checksums hold), and every delete is one that a correct cluster makes.
-//! Protocols are those of the two forms: 7.6+ (shard indexes named by uuid, deletes after the root) and legacy (numbered shard
-//! indexes, root first on deletes). Deterministic: all names and bytes come from the seed.
+//! Protocols are those of the forms: 7.6+ (shard indexes named by uuid, deletes after the root), legacy (numbered shard
+//! indexes, root first on deletes) and 2.x (no root at all). Deterministic: all names and bytes come from the seed.
 
 mod bodies;
+mod list;
 mod rejoin;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ pub struct Style {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
+    /// 2.x: no root, names as ids, names of data used again.
+    List,
     /// Before 7.6; with names `__0`, `__1`, … of before 2019 or uuids.
     Legacy { sequential: bool },
     /// 7.6+; Elasticsearch writes `uuid` and `cluster_id` since 7.12, OpenSearch never does.
@@ -195,7 +198,11 @@ impl Cluster {
 
     /// The part of a snapshot that data nodes do.
     pub fn start(&mut self, name: &str, takes: &[Take<'_>]) -> Started {
-        let uuid = self.identifier(22);
+        let uuid = if self.lists() {
+            name.into()
+        } else {
+            self.identifier(22)
+        };
         let mut taken = Taken {
             name: name.into(),
             uuid: uuid.clone(),
@@ -224,7 +231,12 @@ impl Cluster {
         let Started { taken, superseded } = started;
         self.put_snapshot(&taken);
         self.snapshots.push(taken);
-        let roots = self.put_root();
+        let roots = if self.lists() {
+            self.put_list();
+            Vec::new()
+        } else {
+            self.put_root()
+        };
         Superseded {
             roots,
             shard_indexes: superseded,
@@ -325,7 +337,10 @@ impl Cluster {
     }
 
     fn legacy(&self) -> bool {
-        matches!(self.style.form, Form::Legacy { .. })
+        match self.style.form {
+            Form::List | Form::Legacy { .. } => true,
+            Form::Uuid { .. } => false,
+        }
     }
 
     /// Deletes snapshots in the protocol of the form. `roots_last`: the delete of old roots comes after the others (8.4+).
@@ -347,6 +362,9 @@ impl Cluster {
             .drain(..)
             .partition(|index| alive(index, &self.snapshots));
         self.indices = survivors;
+        if self.lists() {
+            return self.delete_listed(&gone, &dead, &dropped);
+        }
         let legacy = self.legacy();
         if !legacy {
             self.rewrite_shards(&dead);
@@ -486,7 +504,11 @@ impl Cluster {
         if let Some(at) = self.indices.iter().position(|index| &*index.name == name) {
             return at;
         }
-        let id = self.identifier(22);
+        let id = if self.lists() {
+            name.into()
+        } else {
+            self.identifier(22)
+        };
         let path_type = if self.legacy() {
             PathType::Fixed
         } else {
@@ -560,6 +582,9 @@ impl Cluster {
         state
             .listed
             .push((taken.name.clone(), taken.uuid.clone(), files));
+        if self.lists() {
+            self.drop_shard_index(at, number);
+        }
         let superseded = self.put_shard_index(at, number);
         if self.legacy() {
             self.delete_all(&superseded);
@@ -570,7 +595,7 @@ impl Cluster {
 
     fn new_file(&mut self, at: usize, number: u32) -> (Stored, Vec<u8>) {
         let name = match self.style.form {
-            Form::Legacy { sequential: true } => {
+            Form::List | Form::Legacy { sequential: true } => {
                 let next = self
                     .highest_sequential(at, number)
                     .map_or(0, |highest| highest + 1);

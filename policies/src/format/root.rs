@@ -155,50 +155,81 @@ impl Root {
     /// The root a 2.x repository would have: there the truth is the list of `snap-<name>.dat`, and index
     /// directories are named like the indices (`BlobStoreRepository` 2.4, read back).
     pub fn of_snapshots(infos: &[SnapshotInfo]) -> Result<Self, RootError> {
-        let mut indices: Vec<Index> = Vec::new();
-        let mut by_name: HashMap<Arc<str>, usize> = HashMap::new();
-        let mut snapshots = Vec::new();
-        for (position, info) in infos.iter().enumerate() {
-            snapshots.push(Snapshot {
-                name: info.name.clone(),
-                uuid: info.uuid.clone(),
-                state: None,
-                version: None,
-                index_version: None,
-                start_time_millis: info.start_time,
-                end_time_millis: info.end_time,
-                slm_policy: None,
-                lookup: None,
-            });
-            for name in &info.indices {
-                let at = *by_name.entry(name.clone()).or_insert_with(|| {
-                    indices.push(Index {
-                        name: name.clone(),
-                        id: name.clone(),
-                        path_type: PathType::Fixed,
-                        snapshots: Vec::new(),
-                        metadata: Vec::new(),
-                        generations: None,
-                    });
-                    indices.len() - 1
-                });
-                indices[at].snapshots.push(position as u32);
-            }
-        }
-        Self {
+        let mut list = Self {
             generation: 0,
             min_version: None,
             uuid: None,
             cluster_id: None,
-            snapshots,
-            indices,
+            snapshots: Vec::new(),
+            indices: Vec::new(),
             identifiers: None,
             unknown_fields: Vec::new(),
             of_list: true,
             positions: HashMap::new(),
             directories: HashMap::new(),
+        };
+        for info in infos {
+            list.add(info);
         }
-        .checked()
+        list.checked()
+    }
+
+    /// This list of a 2.x repository with one snapshot more, or described anew.
+    pub fn with_snapshot(&self, info: &SnapshotInfo) -> Result<Self, RootError> {
+        let mut list = self.without_snapshot(&info.uuid);
+        list.add(info);
+        list.checked()
+    }
+
+    /// This list of a 2.x repository without a snapshot; the others keep their order.
+    #[must_use]
+    pub fn without_snapshot(&self, uuid: &str) -> Self {
+        let mut list = self.clone();
+        let Some(gone) = self.position(uuid) else {
+            return list;
+        };
+        list.snapshots.remove(gone as usize);
+        for index in &mut list.indices {
+            index.snapshots.retain(|at| *at != gone);
+            for at in &mut index.snapshots {
+                *at -= u32::from(*at > gone);
+            }
+        }
+        list.indices.retain(|index| !index.snapshots.is_empty());
+        list.checked()
+            .expect("what is left of a list that was checked")
+    }
+
+    fn add(&mut self, info: &SnapshotInfo) {
+        let position = self.snapshots.len() as u32;
+        self.snapshots.push(Snapshot {
+            name: info.name.clone(),
+            uuid: info.uuid.clone(),
+            state: None,
+            version: None,
+            index_version: None,
+            start_time_millis: info.start_time,
+            end_time_millis: info.end_time,
+            slm_policy: None,
+            lookup: None,
+        });
+        for name in &info.indices {
+            let at = *self.directories.entry(name.clone()).or_insert_with(|| {
+                self.indices.push(Index {
+                    name: name.clone(),
+                    id: name.clone(),
+                    path_type: PathType::Fixed,
+                    snapshots: Vec::new(),
+                    metadata: Vec::new(),
+                    generations: None,
+                });
+                self.indices.len() as u32 - 1
+            });
+            let snapshots = &mut self.indices[at as usize].snapshots;
+            if snapshots.last() != Some(&position) {
+                snapshots.push(position);
+            }
+        }
     }
 
     /// Whether this root drives clusters by the protocol of before 7.6: numbered shard indices, root written first.
@@ -259,6 +290,8 @@ impl Root {
 
     /// Sorts, fills the positions, and checks what [`Root`] promises.
     fn checked(mut self) -> Result<Self, RootError> {
+        self.positions.clear();
+        self.directories.clear();
         for (position, snapshot) in self.snapshots.iter().enumerate() {
             if !is_name(&snapshot.uuid) || snapshot.name.len() > 1024 {
                 return Err(RootError::Name(snapshot.uuid.to_string()));

@@ -33,7 +33,17 @@ pub struct SnapshotInfo {
     pub shallow: bool,
 }
 
+/// 5.0.0; the ids of 2.x are below it, those of OpenSearch far above.
+const FIRST_WITH_ROOTS: i64 = 5_000_000;
+
 impl SnapshotInfo {
+    /// Whether a cluster of 2.x wrote it: then no root will name the snapshot, and it is there as long as this is.
+    #[must_use]
+    pub fn stands_for_itself(&self) -> bool {
+        let old = |version| (1..FIRST_WITH_ROOTS).contains(&version);
+        self.name == self.uuid && self.version_id.is_some_and(old)
+    }
+
     pub fn parse(document: &[u8]) -> Result<Self, BodyError> {
         let mut info = None;
         let mut reader = Reader::new(document)?;

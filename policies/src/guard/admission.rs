@@ -24,6 +24,10 @@ impl Candidate {
         &self.0
     }
 
+    pub(super) fn of(root: Root) -> Self {
+        Self(Arc::new(root))
+    }
+
     pub(super) fn shared(&self) -> Arc<Root> {
         Arc::clone(&self.0)
     }
@@ -158,7 +162,7 @@ impl Guard {
     /// It is not a root; also while observing, because no cluster could read it.
     pub fn candidate(&self, generation: u64, body: &[u8]) -> Result<Candidate, Refusal> {
         match Root::parse(generation, body) {
-            Ok(root) => Ok(Candidate(Arc::new(root))),
+            Ok(root) => Ok(Candidate::of(root)),
             Err(error) => Err(self.refusal(Reason::NotARoot { generation, error })),
         }
     }
@@ -188,19 +192,10 @@ impl Guard {
         let proposal = self.knowledge.propose(root.clone(), facts)?;
         let known = |problem: &&Problem| self.knowledge.is_known(&problem.key);
         let (old, new): (Vec<_>, Vec<_>) = proposal.problems.iter().partition(known);
-        if let (Scope::Complete, Some(first)) = (self.scope, new.first()) {
-            let mut snapshots: Vec<_> = new
-                .iter()
-                .flat_map(|problem| problem.snapshots.iter().cloned())
-                .collect();
-            snapshots.sort();
-            snapshots.dedup();
-            return Ok(Err(self.refusal(Reason::Incomplete {
-                generation: root.generation,
-                problems: new.len(),
-                first: Box::new((*first).clone()),
-                snapshots: Names::new(snapshots),
-            })));
+        if self.scope == Scope::Complete
+            && let Some(reason) = incomplete(root, &new)
+        {
+            return Ok(Err(self.refusal(reason)));
         }
         reports.extend(old.into_iter().chain(new).cloned().map(Report::Damage));
         Ok(Ok(Admitted { proposal, reports }))
@@ -221,7 +216,7 @@ impl Guard {
             return Ok(());
         };
         let newest = &newest.root;
-        if generation <= newest.generation {
+        if generation <= newest.generation && !newest.of_list {
             return Err(Reason::NotNewer {
                 generation,
                 highest: newest.generation,
@@ -275,7 +270,9 @@ impl Guard {
     /// One parent that fits is enough; if none does, the difference to the newest is the reason.
     fn check_parents(&self, root: &Root) -> Result<(), Reason> {
         let mut first = None;
-        for parent in self.knowledge.live().iter().rev() {
+        // A list has no number, and says of a snapshot less than a root does.
+        let roots = self.knowledge.live().iter().rev();
+        for parent in roots.filter(|live| !live.root.of_list) {
             let change = compare(&parent.root, root)
                 .err()
                 .or_else(|| self.lost_generation(&parent.root, root));
@@ -345,6 +342,30 @@ impl Guard {
         }
         reports
     }
+}
+
+/// The reason to refuse a root for what is wrong with its closure and was not wrong before.
+pub(super) fn incomplete(root: &Root, new: &[&Problem]) -> Option<Reason> {
+    let first = Box::new((*new.first()?).clone());
+    let named = new.iter().flat_map(|problem| problem.snapshots.iter());
+    let mut snapshots: Vec<_> = named.cloned().collect();
+    snapshots.sort();
+    snapshots.dedup();
+    let (problems, snapshots) = (new.len(), Names::new(snapshots));
+    Some(if root.of_list {
+        Reason::IncompleteSnapshot {
+            problems,
+            first,
+            snapshots,
+        }
+    } else {
+        Reason::Incomplete {
+            generation: root.generation,
+            problems,
+            first,
+            snapshots,
+        }
+    })
 }
 
 /// Whether everything that both roots have is the same in both.

@@ -77,9 +77,8 @@ impl Guard {
                 })
             };
         }
-        if newest.root.of_list && matches!(class, Class::SnapshotInfo(_) | Class::GlobalMetadata(_))
-        {
-            // X3: in a 2.x repository, deleting the description IS the delete of the snapshot.
+        if newest.root.of_list && matches!(class, Class::SnapshotInfo(_)) {
+            // X3: in a 2.x repository, deleting the description IS the delete of the snapshot, and all else comes after it.
             return SOFT;
         }
         self.needed_now(key, newest, &holders)?;

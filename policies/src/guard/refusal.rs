@@ -1,4 +1,4 @@
-//! Every refusal, its numbers and names, and the sentence that the user of a cluster reads.
+//! Every refusal, its numbers and names.
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,6 +57,14 @@ pub enum Reason {
         /// Which snapshots could not be restored.
         snapshots: Names,
     },
+    /// A snapshot without a root (2.x) is not complete, and what it lacks was not missing before.
+    IncompleteSnapshot {
+        /// How many.
+        problems: usize,
+        first: Box<Problem>,
+        /// Which snapshots could not be restored.
+        snapshots: Names,
+    },
     /// No root from which the cluster can have gone on fits.
     Changed { generation: u64, change: Change },
     /// A shard generation returns that was replaced for good.
@@ -109,7 +117,7 @@ impl Reason {
         match self {
             Self::NotARoot { .. } => "not_a_root",
             Self::NotNewer { .. } => "not_newer",
-            Self::Incomplete { .. } => "incomplete",
+            Self::Incomplete { .. } | Self::IncompleteSnapshot { .. } => "incomplete",
             Self::Changed { .. } => "changed",
             Self::Superseded { .. } => "superseded",
             Self::OtherRepository { .. } => "other_repository",
@@ -126,128 +134,5 @@ impl Reason {
             Self::PointerValue { .. } => "pointer_value",
             Self::StillReading { .. } => "still_reading",
         }
-    }
-}
-
-impl Refusal {
-    fn sentence(&self) -> String {
-        let repository = &self.repository;
-        match &self.reason {
-            Reason::NotARoot { generation, error } => format!(
-                "'index-{generation}' is refused as the next root of repository '{repository}': {error}."
-            ),
-            Reason::NotNewer {
-                generation,
-                highest,
-            } => format!(
-                "'index-{generation}' is not newer than 'index-{highest}', the newest root of repository '{repository}': \
-                 another cluster or an older master wrote it; make sure that one cluster writes, then register the repository anew."
-            ),
-            Reason::Incomplete {
-                generation,
-                problems,
-                first,
-                snapshots,
-            } => format!(
-                "'index-{generation}' is refused as the next root of repository '{repository}': '{}' {}, {problems} such in all, \
-                 so that {snapshots} could not be restored or extended; take the snapshot again.",
-                first.key, first.kind
-            ),
-            Reason::Changed { generation, change } => format!(
-                "'index-{generation}' is refused as the next root of repository '{repository}': {change}; \
-                 a writer that does not know the newest root made it, so register the repository anew."
-            ),
-            Reason::Superseded {
-                generation,
-                index,
-                shard,
-                shard_generation,
-            } => format!(
-                "'index-{generation}' is refused as the next root of repository '{repository}': it goes back to \
-                 generation '{shard_generation}' of shard {shard} of index '{index}', which was replaced; \
-                 a writer that does not know the newest root made it, so register the repository anew."
-            ),
-            Reason::OtherRepository {
-                generation,
-                expected,
-                found,
-            } => format!(
-                "'index-{generation}' belongs to repository uuid '{}', but repository '{repository}' has uuid '{expected}'; \
-                 register this repository anew.",
-                found.as_deref().unwrap_or("none")
-            ),
-            Reason::OtherCluster {
-                generation,
-                bound,
-                found,
-            } => format!(
-                "'index-{generation}' was written by cluster id '{found}', but repository '{repository}' is bound to cluster id \
-                 '{bound}'; if the cluster was rebuilt, ask an operator for: snapgate lock {repository} --writer CLUSTER."
-            ),
-            Reason::Pinned {
-                generation,
-                snapshots,
-            } => format!(
-                "'index-{generation}' drops {snapshots} of repository '{repository}', pinned by an operator; \
-                 ask for: snapgate unpin {repository} SNAPSHOT."
-            ),
-            Reason::WriteOnce { key } => format!(
-                "'{key}' of repository '{repository}' exists with other bytes, and its name is never written twice; \
-                 another writer is at work: make sure that one cluster writes."
-            ),
-            Reason::RootExists { generation } => format!(
-                "'index-{generation}' of repository '{repository}' exists with other bytes: another cluster wrote it; \
-                 make sure that one cluster writes, then register the repository anew."
-            ),
-            Reason::NotTheSame { key } => format!(
-                "'{key}' of repository '{repository}' can only be replaced by metadata of the same snapshot."
-            ),
-            Reason::Needed { key, snapshots } => format!(
-                "'{key}' is needed by {snapshots} of repository '{repository}'; delete the {} through the cluster instead.",
-                plural(snapshots)
-            ),
-            Reason::MayBeNeeded { key, snapshots } => format!(
-                "'{key}' may be needed by {snapshots} of repository '{repository}', whose metadata cannot be read; \
-                 delete the {} through the cluster first.",
-                plural(snapshots)
-            ),
-            Reason::Indexed { key } => format!(
-                "'{key}' belongs to the current index of a shard of repository '{repository}', from which its next snapshot starts; \
-                 delete snapshots through the cluster instead."
-            ),
-            Reason::NewestRoot {
-                generation,
-                snapshots,
-            } => format!(
-                "'index-{generation}' is the newest root of repository '{repository}' and holds {snapshots} snapshots; \
-                 delete snapshots through the cluster instead."
-            ),
-            Reason::PointerForm { length } => format!(
-                "'index.latest' of repository '{repository}' must be 8 bytes that name its newest root, not {length} bytes."
-            ),
-            Reason::PointerValue {
-                value,
-                highest: Some(highest),
-            } => format!(
-                "'index.latest' of repository '{repository}' cannot name root {value}: the newest root is 'index-{highest}'."
-            ),
-            Reason::PointerValue {
-                value,
-                highest: None,
-            } => format!(
-                "'index.latest' of repository '{repository}' cannot name root {value}: the repository has no root yet."
-            ),
-            Reason::StillReading { key } => format!(
-                "'{key}' cannot be replaced or deleted yet: repository '{repository}' is still being read; try again when 'snapgate status {repository}' says that it is guarded."
-            ),
-        }
-    }
-}
-
-fn plural(names: &Names) -> &'static str {
-    if names.0.len() > 1 {
-        "snapshots"
-    } else {
-        "snapshot"
     }
 }

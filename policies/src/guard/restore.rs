@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Guard;
-use super::admission::{Admitted, Candidate, Report};
+use super::admission::{Admitted, Candidate, Report, incomplete};
 use super::refusal::{Names, Reason, Refusal};
 use crate::format::closure::{Facts, Knowledge, Needs, Problem};
 
@@ -61,19 +61,8 @@ impl Guard {
         let proposal = Knowledge::new(self.knowledge.layout().clone()).propose(root, facts)?;
         let known = |problem: &&Problem| self.knowledge.is_known(&problem.key);
         let (old, new): (Vec<_>, Vec<_>) = proposal.problems.iter().partition(known);
-        if let Some(first) = new.first() {
-            let mut snapshots: Vec<_> = new
-                .iter()
-                .flat_map(|problem| problem.snapshots.iter().cloned())
-                .collect();
-            snapshots.sort();
-            snapshots.dedup();
-            return Ok(Err(self.refusal(Reason::Incomplete {
-                generation,
-                problems: new.len(),
-                first: Box::new((*first).clone()),
-                snapshots: Names::new(snapshots),
-            })));
+        if let Some(reason) = incomplete(candidate.root(), &new) {
+            return Ok(Err(self.refusal(reason)));
         }
         let reports = old.into_iter().cloned().map(Report::Damage).collect();
         Ok(Ok(Admitted::new(proposal, reports)))

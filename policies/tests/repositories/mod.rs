@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use policies::format::closure::{Knowledge, Needs, Observed, Problem};
-use policies::format::digest;
+use policies::format::digest::{self, Digest};
 use policies::format::frame::Limits;
 use policies::format::paths::Layout;
 use policies::format::root::Root;
@@ -216,12 +216,24 @@ pub fn newest_root(objects: &BTreeMap<String, Vec<u8>>, base_path: &str) -> Root
             .parse::<u64>()
             .ok()
     };
-    let newest = objects
-        .keys()
-        .filter_map(generation)
-        .max()
-        .expect("a repository has a root");
+    let Some(newest) = objects.keys().filter_map(generation).max() else {
+        return list(objects, &base);
+    };
     Root::parse(newest, &objects[&format!("{base}index-{newest}")]).unwrap()
+}
+
+/// What a 2.x repository has instead of a root.
+fn list(objects: &BTreeMap<String, Vec<u8>>, base: &str) -> Root {
+    let described = objects.iter().filter_map(|(key, bytes)| {
+        let class = Class::parse(key.strip_prefix(base)?);
+        let digest = matches!(class, Class::SnapshotInfo(_))
+            .then(|| digest::read(&class, bytes, Limits::default()))??;
+        match &*digest.unwrap() {
+            Digest::SnapshotInfo(info) => info.stands_for_itself().then(|| info.clone()),
+            other => panic!("{key}: {other:?}"),
+        }
+    });
+    Root::of_snapshots(&described.collect::<Vec<_>>()).unwrap()
 }
 
 /// The class of a key, as the door of the gateway tells it.

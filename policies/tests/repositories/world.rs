@@ -100,8 +100,23 @@ impl World {
                 return Ok(());
             }
         }
-        self.store.objects.insert(key.to_string(), bytes);
         self.guard.written(key, class, digest.as_ref());
+        let before = self.store.objects.insert(key.to_string(), bytes);
+        if let Some(candidate) = self.guard.announced(key, class, digest.as_ref()) {
+            let admitted = self
+                .store
+                .ask(|facts| self.guard.admit(&candidate, Rules::default(), facts));
+            match admitted {
+                Ok(admitted) => self.guard.committed(admitted),
+                Err(refusal) => {
+                    match before {
+                        Some(before) => self.store.objects.insert(key.to_string(), before),
+                        None => self.store.objects.remove(key.as_str()),
+                    };
+                    return Err(refusal);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -129,8 +144,10 @@ impl World {
             let verdict = self.guard.delete(&member.key, &member.class);
             let only_indexed = newest.root.is_legacy_form() && member.snapshots.is_empty();
             let root_without_snapshots = matches!(member.class, Class::Root(_));
+            let is_the_snapshot =
+                newest.root.of_list && matches!(member.class, Class::SnapshotInfo(_));
             assert!(
-                verdict.is_err() || only_indexed && !root_without_snapshots,
+                verdict.is_err() || is_the_snapshot || only_indexed && !root_without_snapshots,
                 "{} may go: {verdict:?}",
                 member.key
             );

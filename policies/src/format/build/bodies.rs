@@ -121,10 +121,10 @@ impl Cluster {
         let directory = self.directory(at, number);
         let old = self.indices[at].shards[number as usize].generation.clone();
         let generation = match (self.style.form, &old) {
-            (Form::Legacy { .. }, Some(ShardGeneration::Number(last))) => {
+            (Form::List | Form::Legacy { .. }, Some(ShardGeneration::Number(last))) => {
                 ShardGeneration::Number(last + 1)
             }
-            (Form::Legacy { .. }, Some(ShardGeneration::Uuid(_)) | None) => {
+            (Form::List | Form::Legacy { .. }, Some(ShardGeneration::Uuid(_)) | None) => {
                 ShardGeneration::Number(0)
             }
             (Form::Uuid { .. }, _) => ShardGeneration::Uuid(self.identifier(22)),
@@ -169,7 +169,7 @@ impl Cluster {
         );
         self.indices[at].shards[number as usize].generation = Some(generation);
         // A numbered index is not in the list of what a create of the 7.6 form deletes: it leaks until a delete.
-        let legacy = matches!(self.style.form, Form::Legacy { .. });
+        let legacy = self.legacy();
         old.filter(|old| legacy || matches!(old, ShardGeneration::Uuid(_)))
             .map(|old| paths::shard_index(&directory, &old))
             .into_iter()
@@ -201,10 +201,14 @@ impl Cluster {
             .indices
             .iter()
             .filter(|index| taken.indices.contains_key(&index.id));
-        let snapshot = object(vec![
-            ("name", Value::text(&*taken.name)),
-            ("uuid", Value::text(&*uuid)),
-            ("version_id", Value::Int(8_537_000)),
+        let mut fields = vec![("name", Value::text(&*taken.name))];
+        if self.lists() {
+            fields.push(("version_id", Value::Int(2_040_699)));
+        } else {
+            fields.push(("uuid", Value::text(&*uuid)));
+            fields.push(("version_id", Value::Int(8_537_000)));
+        }
+        fields.extend([
             (
                 "indices",
                 Value::Array(named.map(|index| Value::text(&*index.name)).collect()),
@@ -225,7 +229,7 @@ impl Cluster {
                 Value::Array(taken.failures.iter().map(failure).collect()),
             ),
         ]);
-        let body = object(vec![("snapshot", snapshot)]);
+        let body = object(vec![("snapshot", object(fields))]);
         self.put_framed(
             self.layout.snapshot_info(&uuid),
             Class::SnapshotInfo(uuid.clone()),

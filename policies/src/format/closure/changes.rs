@@ -3,6 +3,7 @@
 //! Invariant: what is forgotten here is needed by no live root.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::knowledge::{Knowledge, LiveRoot};
 use super::propose::Problem;
@@ -33,6 +34,9 @@ impl Knowledge {
         match class {
             Class::Root(generation) => self.root_deleted(*generation),
             Class::ShardIndex { shard, generation } => self.shard_index_deleted(shard, generation),
+            Class::SnapshotInfo(uuid) if *key == self.layout.snapshot_info(uuid) => {
+                self.unlist(uuid);
+            }
             Class::Pointer
             | Class::LegacyList
             | Class::Incompatible
@@ -52,6 +56,26 @@ impl Knowledge {
         if held && self.holders(key, class).is_some() {
             self.gone.insert(key.clone(), class.clone());
         }
+    }
+
+    /// Where there is no root, a snapshot goes with its description.
+    fn unlist(&mut self, uuid: &str) {
+        let Some(list) = self.live.last().filter(|live| live.root.of_list) else {
+            return;
+        };
+        let Some(gone) = list.root.position(uuid) else {
+            return;
+        };
+        let mut slots = list.slots.clone();
+        slots.remove(gone as usize);
+        let left = LiveRoot {
+            root: Arc::new(list.root.without_snapshot(uuid)),
+            set: slots.iter().copied().collect(),
+            slots,
+            evidenced: false,
+        };
+        self.live = vec![left];
+        self.release();
     }
 
     fn shard_index_deleted(&mut self, shard: &Shard, generation: &ShardGeneration) {

@@ -198,12 +198,13 @@ impl Knowledge {
                 }
             }
         }
-        if root.of_list {
-            // A 2.x repository has no roots to choose from: the list is the truth at every moment.
+        let listed = root.of_list || self.live.last().is_some_and(|live| live.root.of_list);
+        if listed {
+            // A 2.x repository has no roots to choose from: the list is the truth at every moment, until the first root.
             self.live.clear();
         }
         let set = slots.iter().copied().collect();
-        let only_grows = !root.of_list && self.live.len() < MAX_LIVE && !renumbered;
+        let only_grows = !listed && self.live.len() < MAX_LIVE && !renumbered;
         self.live.push(LiveRoot {
             root,
             slots,
@@ -226,9 +227,9 @@ impl Knowledge {
         self.live.drain(..newest);
     }
 
-    /// A root taken over from a store, not seen committed: final as it is.
+    /// A root taken over from a store, not seen committed: final as it is. A list is never final.
     pub fn adopted(&mut self) {
-        if let Some(newest) = self.live.last_mut() {
+        if let Some(newest) = self.live.last_mut().filter(|live| !live.root.of_list) {
             newest.evidenced = true;
         }
     }

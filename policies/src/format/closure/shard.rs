@@ -72,7 +72,8 @@ pub(super) enum By {
 }
 
 impl ShardDirectory {
-    /// Splits sorted `files` into those that live roots already need and new ones.
+    /// Splits sorted `files` into those that snapshots of live roots already need, which were looked up, and the others: a
+    /// numbered shard index is known from when it is written, before any root says that its files are there.
     pub(super) fn compare<'f>(
         &self,
         files: &'f [File],
@@ -82,10 +83,15 @@ impl ShardDirectory {
         let mut at = self.lower_bound(files.first());
         for file in files {
             match self.seek(&mut at, file) {
-                Some(_) => known(file),
-                None => new(file),
+                Some(at) if self.is_needed(at) => known(file),
+                Some(_) | None => new(file),
             }
         }
+    }
+
+    fn is_needed(&self, at: usize) -> bool {
+        let set = &self.sets[self.blobs[at].set as usize];
+        !set.snapshots.is_empty()
     }
 
     /// Records that `by` needs sorted `files`.

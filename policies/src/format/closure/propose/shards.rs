@@ -217,7 +217,7 @@ impl Pass<'_> {
         });
     }
 
-    /// The blobs of a file list. Those that a live root needs are there, unless this directory has known damage.
+    /// The blobs of a file list. Those that snapshots of a live root need are there, unless this directory has known damage.
     fn files(&mut self, place: &Place<'_>, files: &[File], hit: &[Arc<str>]) {
         let mut new = Vec::new();
         let mut again = Vec::new();
@@ -233,6 +233,10 @@ impl Pass<'_> {
         for file in new {
             for (part, expected) in file.objects() {
                 let key = paths::data(&place.directory, &file.name, part);
+                if self.known.gone.contains_key(&key) {
+                    self.revived.push(key);
+                    continue;
+                }
                 match self.facts.size(&key) {
                     None => self.needs.sizes.push(key),
                     Some(Some(found)) if found == expected => {}
