@@ -260,6 +260,7 @@ impl Door {
                 return Ok(());
             }
         };
+        self.keep_root_hash(open, &object, &body).await?;
         let knowledge = self.know(open, layout, &root).await?;
         let complete = knowledge.problems().next().is_none();
         self.note_restore_point(open, &root, complete, object.modified_ms)
@@ -455,11 +456,12 @@ impl Door {
     ) -> Result<(ObjectKey, digest::Read), Error> {
         let object = self.lookup(open, &key).await?.object;
         let body = self.body(open, &key, LARGEST_ROOT).await?;
+        let hash = *blake3::hash(&body).as_bytes();
         let digest = read_digest(&class, body).await.ok_or_else(|| {
             Error::Unavailable(format!("'{key}' has no digest; this is a defect."))
         })?;
         if let Some(object) = object {
-            self.keep_digest(open, &key, content_of(&object), Some(&digest));
+            self.keep_digest(open, &key, content_of(&object), hash, Some(&digest));
         }
         Ok((key, digest))
     }

@@ -1,6 +1,9 @@
 //! Digests of metadata, kept in memory until the next root and in the state database for good, so that neither a
 //! commit nor a restart reads from the store what the gateway saw.
 //!
+//! Beside each stands the hash of the bytes that it was read from: of adopted objects the catalog has none, and intact
+//! metadata in another's place is told by nothing else.
+//!
 //! Written beside the objects' own transactions, in batches, and never waited for: one that a crash or a full
 //! disk loses is read from its object again, and kept then. What waits to be written is bounded.
 
@@ -20,8 +23,8 @@ mod tests;
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::{Door, Error};
-use crate::state::digests::KeptDigest;
-use crate::state::{BucketId, State};
+use crate::state::digests::{KeptDigest, content_of};
+use crate::state::{BucketId, Object, State};
 
 /// Bytes in memory of digests that passed and no root named yet; what does not fit is asked of the state database.
 const MOST_RECENT: usize = 64 << 20;
@@ -33,6 +36,8 @@ const LARGEST: usize = 8 << 20;
 const WAITING: usize = 16 << 20;
 /// Keys asked for at once.
 const PAGE: usize = 1000;
+/// The first byte of what is kept. Anything else is of an older program, and the object is read again.
+const HASHED: u8 = 2;
 
 /// Digests that passed since the last root, and what they take.
 #[derive(Default)]
@@ -130,12 +135,13 @@ impl Door {
         open: &OpenRepository,
         key: &ObjectKey,
         content: Vec<u8>,
+        hash: [u8; 32],
         digest: Option<&digest::Read>,
     ) {
         let Some(Ok(digest)) = digest else {
             return;
         };
-        let body = kept::encode(digest);
+        let body = hashed(hash, &kept::encode(digest));
         if body.len() > LARGEST {
             return;
         }
@@ -147,6 +153,41 @@ impl Door {
         if open.guarding.keeping.push(digest) {
             self.write_digests(open);
         }
+    }
+
+    /// Keeps how an adopted root was when it was read first: it has no digest, and no checksum of its own.
+    pub(super) async fn keep_root_hash(
+        &self,
+        open: &OpenRepository,
+        root: &Object,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        if root.hash.is_some() || self.hash_kept(open, &root.key).await?.is_some() {
+            return Ok(());
+        }
+        let digest = KeptDigest {
+            key: root.key.clone(),
+            content: content_of(root),
+            body: hashed(*blake3::hash(body).as_bytes(), &[]),
+        };
+        if open.guarding.keeping.push(digest) {
+            self.write_digests(open);
+        }
+        Ok(())
+    }
+
+    /// The hash of an object as it was when its digest was made, if that is kept.
+    pub(super) async fn hash_kept(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+    ) -> Result<Option<[u8; 32]>, Error> {
+        self.write_digests_now(open).await;
+        let keys = std::slice::from_ref(key);
+        let found = self.state.digests(open.bucket_id, keys).await;
+        let found = found.map_err(|e| state_failed("read what it keeps of metadata", &e))?;
+        let hash = |(_, body): &(ObjectKey, Vec<u8>)| split(body).map(|(hash, _)| hash);
+        Ok(found.first().and_then(hash))
     }
 
     /// Writes what waits, unless a batch is being written: that one's end takes the rest with it.
@@ -187,7 +228,8 @@ impl Door {
                 .await
                 .map_err(|e| state_failed("read what it keeps of metadata", &e))?;
             for (key, body) in found {
-                if let Some(digest) = kept::decode(&body) {
+                let digest = split(&body).and_then(|(_, digest)| kept::decode(digest));
+                if let Some(digest) = digest {
                     facts.digests.insert(key, Ok(Arc::new(digest)));
                 }
             }
@@ -195,4 +237,14 @@ impl Door {
         let read = |(key, _): &(ObjectKey, Class)| !facts.digests.contains_key(key);
         Ok(wanted.into_iter().filter(read).collect())
     }
+}
+
+fn hashed(hash: [u8; 32], digest: &[u8]) -> Vec<u8> {
+    [&[HASHED], &hash[..], digest].concat()
+}
+
+/// The hash, and the digest as `policies` encodes it (none of a root).
+fn split(body: &[u8]) -> Option<([u8; 32], &[u8])> {
+    let (hash, digest) = body.strip_prefix(&[HASHED])?.split_first_chunk()?;
+    Some((*hash, digest))
 }

@@ -145,7 +145,7 @@ impl Door {
             .await;
         match done {
             Ok(_) => {
-                self.keep_digest(open, &to.key, hash.to_vec(), Some(&digest));
+                self.keep_digest(open, &to.key, hash.to_vec(), hash, Some(&digest));
                 if let Some(admitted) = admitted {
                     tracing::info!(repository = %open.name, key = %to.key, cluster = %caller.cluster, request_id = %caller.request_id, "a snapshot without a root was committed");
                     open.guarding.committed(admitted);

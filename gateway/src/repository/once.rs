@@ -63,7 +63,7 @@ impl Door {
             Ok(recorded) => {
                 open.reaches(recorded.sequence);
                 let digest = open.tell_written(&to.key, &found.class, captured).await;
-                self.keep_digest(open, &to.key, hash.to_vec(), digest.as_ref());
+                self.keep_digest(open, &to.key, hash.to_vec(), hash, digest.as_ref());
                 self.look_at_checksum(open, &to.key, digest.as_ref(), footer)
                     .await;
                 Ok((etag, now))

@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use policies::format::closure::{Member, Observed};
-use policies::format::digest;
+use policies::format::closure::Member;
 use policies::format::footer::LuceneFooter;
 use policies::format::root::Root;
 use policies::guard::Scope;
@@ -179,17 +178,11 @@ impl Door {
             if let Some(acknowledged) = &mut acknowledged {
                 acknowledged.hasher.update(&body);
             }
-            let (unreadable, digest) = match &member.class {
-                Class::Root(generation) => (Root::parse(*generation, &body).is_err(), None),
-                class => {
-                    let digest = read_digest(class, body).await;
-                    (matches!(digest, Some(Err(_))), digest)
-                }
+            let unreadable = match &member.class {
+                Class::Root(generation) => Root::parse(*generation, &body).is_err(),
+                class => matches!(read_digest(class, body).await, Some(Err(_))),
             };
-            let wrong = unreadable
-                || self
-                    .is_other(open, member, acknowledged, digest.as_ref())
-                    .await?;
+            let wrong = unreadable || self.is_other(open, member, acknowledged).await?;
             return Ok(wrong.then_some(Kind::Checksum));
         };
         let whole = member
@@ -220,7 +213,7 @@ impl Door {
                 Err(_) => return Ok(Some(Kind::Unreadable)),
             }
         }
-        if self.is_other(open, member, acknowledged, None).await? {
+        if self.is_other(open, member, acknowledged).await? {
             return Ok(Some(Kind::Checksum));
         }
         if !last {
@@ -250,29 +243,24 @@ impl Door {
         }))
     }
 
-    /// Whether other bytes were read than were acknowledged: by their hash, and where an adoption left none, by what it read.
-    /// What was written anew meanwhile is not judged by either.
+    /// Whether other bytes were read than were acknowledged, by their hash; of metadata that was adopted, by the hash of what was
+    /// read of it then. What was written anew meanwhile is not judged.
     async fn is_other(
         &self,
         open: &OpenRepository,
         member: &Member,
         acknowledged: Option<Acknowledged>,
-        read: Option<&digest::Read>,
     ) -> Result<bool, Error> {
         let Some(before) = acknowledged else {
             return Ok(false);
         };
-        let same = match (before.hash, read) {
-            (Some(hash), _) => before.hasher.finish() == hash,
-            (None, Some(read)) => {
-                let wanted = vec![(member.key.clone(), member.class.clone())];
-                let mut kept = Observed::default();
-                self.kept_digests(open, wanted, &mut kept).await?;
-                let kept = kept.digests.get(&member.key);
-                kept.is_none_or(|kept| kept == read)
-            }
-            (None, None) => true,
+        let hash = match (before.hash, &member.class) {
+            (Some(hash), _) => Some(hash),
+            // Adopted data is too much to be read then; its footer and its metadata tell of it.
+            (None, Class::Data { .. }) => None,
+            (None, _) => self.hash_kept(open, &member.key).await?,
         };
+        let same = hash.is_none_or(|hash| before.hasher.finish() == hash);
         if same {
             return Ok(false);
         }

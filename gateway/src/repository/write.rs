@@ -198,7 +198,7 @@ impl Door {
             .await?;
         self.look_at_checksum(open, &to.key, digest.as_ref(), footer)
             .await;
-        self.keep_digest(open, &to.key, hash.to_vec(), digest.as_ref());
+        self.keep_digest(open, &to.key, hash.to_vec(), hash, digest.as_ref());
         open.guarding.written(&to.key, &found.class, digest);
         open.settled(&to.key);
         Ok(done)
