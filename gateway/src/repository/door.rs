@@ -21,7 +21,7 @@ use super::incarnation::Incarnation;
 use super::plan::RepositoryPlan;
 use super::witness::Witness;
 use super::{Address, Caller, Error, Refusal, unavailable};
-use crate::state::{BucketId, LockRow, Lookup, RepositoryId, State};
+use crate::state::{BucketId, Due, LockRow, Lookup, RepositoryId, State};
 use crate::stores::Store;
 use crate::watch::Watch;
 
@@ -85,6 +85,8 @@ pub struct OpenRepository {
     pub(super) keeps_time: bool,
     /// Wakes the reaper when something may be removed at once.
     pub(super) reap: tokio::sync::Notify,
+    /// Behind which of what is due the reaper goes on, once it met more that is held than one look passes over.
+    pub(super) reaped_to: Mutex<Option<Due>>,
 }
 
 impl fmt::Debug for OpenRepository {
@@ -343,6 +345,7 @@ impl OpenRepository {
             contested: Mutex::default(),
             keeps_time,
             reap: tokio::sync::Notify::new(),
+            reaped_to: Mutex::default(),
         }
     }
 

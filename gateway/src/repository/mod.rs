@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub mod adoption;
+mod aside;
 mod copy;
 mod door;
 pub mod drill;

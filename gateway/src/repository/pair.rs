@@ -39,7 +39,7 @@ pub struct Side {
 pub struct Pair {
     pub first: Side,
     pub second: Side,
-    _files: tempfile::TempDir,
+    files: tempfile::TempDir,
 }
 
 async fn side(state: Arc<dyn State>, bytes: &Arc<dyn Store>) -> Side {
@@ -172,7 +172,20 @@ impl Pair {
         Self {
             first,
             second,
-            _files: files,
+            files,
         }
+    }
+
+    /// Names of what is kept aside.
+    pub fn kept(&self) -> Vec<String> {
+        let folder = self.files.path().join("store/.snapgate/kept/prod");
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        let name = |entry: std::io::Result<std::fs::DirEntry>| {
+            let name = entry.unwrap().file_name();
+            name.into_string().unwrap()
+        };
+        entries.map(name).collect()
     }
 }

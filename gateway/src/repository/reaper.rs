@@ -1,13 +1,14 @@
-//! Removes the bytes of deleted objects when their retention has passed; and keeps aside deleted or unfinished
-//! content whose name a write is about to replace.
+//! Removes the bytes of deleted objects when their retention has passed.
 //!
 //! Invariant: nothing visible is removed. Each removal takes its turn at the key, looks the tombstone and the
 //! catalog up again, and only then deletes. Leak rather than lose.
+//!
+//! What is due and still held is passed over, and the next look goes on behind it: however much is held, what is not is
+//! reached, and no look reads more than [`MOST_HELD`] of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use policies::guard::{Point, holding};
 use policies::identity::Repository;
 use policies::key::{Class, ObjectKey, RESERVED};
@@ -17,19 +18,16 @@ use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
 use super::{Door, Error};
-use crate::state::{PartDetail, State, Tombstone};
-use crate::stores::Identity;
+use crate::state::{State, Tombstone};
+
+#[cfg(test)]
+mod tests;
 
 /// How often the reaper looks when nobody wakes it, and how often the uptime is written down.
 const INTERVAL: Duration = Duration::from_secs(30);
 const BATCH: usize = 500;
-
-/// What a store holds under a name, hashed.
-pub(super) struct Held {
-    pub size: u64,
-    pub hash: [u8; 32],
-    pub identity: Identity,
-}
+/// Held tombstones that one look passes over, before it leaves the rest to the next one.
+const MOST_HELD: usize = 10 * BATCH;
 
 /// Runs until the process ends: one task per repository, whichever store it is in.
 pub async fn run(door: Arc<Door>, name: Repository) {
@@ -66,47 +64,63 @@ impl Door {
             return Ok(());
         }
         self.end_old_uploads(open, uptime).await?;
-        loop {
+        let mut held = 0;
+        while held < MOST_HELD {
+            let after = *open.reaped_to.lock();
             let due = self
                 .state
-                .reapable(open.id, uptime, BATCH)
+                .reapable(open.id, uptime, after, BATCH)
                 .await
                 .map_err(|e| state_failed("list deleted objects", &e))?;
-            if due.is_empty() {
-                return Ok(());
-            }
-            let full = due.len() == BATCH;
-            let Some(permit) = settle_permit(open) else {
+            let Some(permit) = settle_permit(open).filter(|_| !due.is_empty()) else {
+                *open.reaped_to.lock() = None;
                 return Ok(());
             };
-            let points = self.points(open).await?;
-            let spares = spared(open, &points);
-            let mut gone = Vec::with_capacity(due.len());
-            let mut roots = Vec::new();
-            for tombstone in due {
-                if self.is_held(open, &points, uptime, &tombstone) {
-                    continue;
-                }
-                if self.reap_one(open, &permit, &tombstone, spares).await? {
-                    gone.push(tombstone.id);
-                    roots.extend(self.root_gone(open, &tombstone).await?);
-                }
-            }
-            let progress = !gone.is_empty();
-            if progress {
-                self.state
-                    .reaped(&permit, gone, spares)
-                    .await
-                    .map_err(|e| state_failed("forget deleted objects", &e))?;
-                self.state
-                    .forget_restore_points(&permit, open.id, roots)
-                    .await
-                    .map_err(|e| state_failed("forget restore points", &e))?;
-            }
-            if !full || !progress {
+            let full = due.len() == BATCH;
+            let end = due.last().map(Tombstone::due).filter(|_| full);
+            held += self.reap_batch(open, &permit, uptime, due).await?;
+            *open.reaped_to.lock() = end;
+            if !full {
                 return Ok(());
             }
         }
+        Ok(())
+    }
+
+    /// How many of them are still there.
+    async fn reap_batch(
+        &self,
+        open: &OpenRepository,
+        permit: &Permit,
+        uptime: u64,
+        due: Vec<Tombstone>,
+    ) -> Result<usize, Error> {
+        let points = self.points(open).await?;
+        let spares = spared(open, &points);
+        let all = due.len();
+        let mut gone = Vec::with_capacity(all);
+        let mut roots = Vec::new();
+        for tombstone in due {
+            if self.is_held(open, &points, uptime, &tombstone) {
+                continue;
+            }
+            if self.reap_one(open, permit, &tombstone, spares).await? {
+                gone.push(tombstone.id);
+                roots.extend(self.root_gone(open, &tombstone).await?);
+            }
+        }
+        let held = all - gone.len();
+        if !gone.is_empty() {
+            self.state
+                .reaped(permit, gone, spares)
+                .await
+                .map_err(|e| state_failed("forget deleted objects", &e))?;
+            self.state
+                .forget_restore_points(permit, open.id, roots)
+                .await
+                .map_err(|e| state_failed("forget restore points", &e))?;
+        }
+        Ok(held)
     }
 
     /// The restore points, ascending.
@@ -246,152 +260,6 @@ impl Door {
         Ok(all
             .iter()
             .any(|other| other.id != tombstone.id && other.location == tombstone.location))
-    }
-
-    /// What lies at a name in the store, read and hashed.
-    pub(super) async fn content_at(
-        &self,
-        open: &OpenRepository,
-        key: &ObjectKey,
-    ) -> Result<Option<Held>, Error> {
-        self.content_hashed_as(open, key, &[]).await
-    }
-
-    /// As [`Self::content_at`], hashed the way an object made of these parts is.
-    pub(super) async fn content_hashed_as(
-        &self,
-        open: &OpenRepository,
-        key: &ObjectKey,
-        parts: &[PartDetail],
-    ) -> Result<Option<Held>, Error> {
-        let Some(mut content) = open
-            .store
-            .read(key, None, None)
-            .await
-            .map_err(|e| store_failed("read the object", &e))?
-        else {
-            return Ok(None);
-        };
-        let mut hasher = crate::digest::Whole::of_parts(parts.iter().map(|p| p.size));
-        while let Some(chunk) = content
-            .bytes
-            .try_next()
-            .await
-            .map_err(|e| store_failed("read the object", &e))?
-        {
-            hasher.update(&chunk);
-        }
-        Ok(Some(Held {
-            size: content.size,
-            hash: hasher.finish(),
-            identity: content.identity,
-        }))
-    }
-
-    /// Before a name is replaced that the catalog does not show: deleted content that lies there gets the name
-    /// under which the retention keeps it, an orphan one where a person can look at it. True = something lies there.
-    /// Nothing is removed: a removal that is late could not be told from one of what comes next. The caller has
-    /// the turn at the key and an open intent.
-    pub(super) async fn keep_unlisted(
-        &self,
-        open: &OpenRepository,
-        permit: &Permit,
-        key: &ObjectKey,
-    ) -> Result<bool, Error> {
-        let there = open
-            .store
-            .stat(key)
-            .await
-            .map_err(|e| store_failed("look at the name", &e))?;
-        let Some(there) = there else {
-            return Ok(false);
-        };
-        let tombstones = self.tombstones_at(open, key).await?;
-        let deleted = tombstones
-            .iter()
-            .find(|t| t.object.identity == there.identity);
-        let kept = match deleted {
-            Some(tombstone) => format!("{RESERVED}kept/{}/{:020}", open.name, tombstone.removed),
-            None => format!(
-                "{RESERVED}kept/{}/orphan-{}",
-                open.name,
-                crate::random::text(12)
-            ),
-        };
-        let kept = ObjectKey::parse(&kept).expect("a prefix, a short name and a number are a key");
-        tracing::info!(repository = %open.name, key = %key, kept = %kept, "kept aside before it is replaced");
-        open.store
-            .set_aside(permit, key, &kept)
-            .await
-            .map_err(|e| store_failed("keep older content aside", &e))?;
-        if deleted.is_some() {
-            for tombstone in tombstones {
-                self.state
-                    .move_tombstone(permit, tombstone.id, &kept)
-                    .await
-                    .map_err(|e| state_failed("note where deleted content is kept", &e))?;
-            }
-        }
-        Ok(true)
-    }
-
-    /// A write that was to replace deleted content did not take effect: that content lies at its name still, and is
-    /// looked for there again, by the reaper and by a recovery. Its second name stays too: a removal that is late
-    /// could hit what the next write keeps there. The caller has the turn at the key.
-    pub(super) async fn keep_in_place(
-        &self,
-        open: &OpenRepository,
-        permit: &Permit,
-        key: &ObjectKey,
-    ) -> Result<(), Error> {
-        let deleted = self
-            .state
-            .tombstone(open.id, key)
-            .await
-            .map_err(|e| state_failed("look up deleted objects", &e))?;
-        let in_place = deleted.iter().any(|t| t.location == *key);
-        if deleted.is_empty() || in_place || self.lookup(open, key).await?.object.is_some() {
-            return Ok(());
-        }
-        let there = open
-            .store
-            .stat(key)
-            .await
-            .map_err(|e| store_failed("look at the name", &e))?;
-        let left = there.and_then(|there| {
-            let mut newest = deleted.into_iter().rev();
-            newest.find(|t| t.object.identity == there.identity)
-        });
-        if let Some(left) = left {
-            self.state
-                .move_tombstone(permit, left.id, key)
-                .await
-                .map_err(|e| state_failed("note where deleted content lies", &e))?;
-        }
-        Ok(())
-    }
-
-    /// Deleted content lies at the name, or did.
-    pub(super) async fn is_deleted_here(
-        &self,
-        open: &OpenRepository,
-        key: &ObjectKey,
-    ) -> Result<bool, Error> {
-        Ok(!self.tombstones_at(open, key).await?.is_empty())
-    }
-
-    async fn tombstones_at(
-        &self,
-        open: &OpenRepository,
-        key: &ObjectKey,
-    ) -> Result<Vec<Tombstone>, Error> {
-        let mut all = self
-            .state
-            .tombstone(open.id, key)
-            .await
-            .map_err(|e| state_failed("look up deleted objects", &e))?;
-        all.retain(|t| t.location == *key);
-        Ok(all)
     }
 }
 

@@ -300,11 +300,11 @@ impl Door {
             }
             (Resolution::Abort, _) => {
                 self.keep_in_place(open, permit, key).await?;
+                self.drop_second_names(open, permit, intent).await?;
                 self.state
                     .abort_intent(intent.id)
                     .await
-                    .map_err(|e| state_failed("end an intent", &e))?;
-                self.drop_kept(open, permit, intent).await
+                    .map_err(|e| state_failed("end an intent", &e))
             }
             // The catalog that is about to be read anew says what lies there.
             (Resolution::Freeze, _) if is_recovering(&open.gate.told().lock) => self
@@ -323,26 +323,6 @@ impl Door {
                 "The store did not say what it holds; try again.".into(),
             )),
         }
-    }
-
-    /// The second name that older content got for a write which never took effect.
-    async fn drop_kept(
-        &self,
-        open: &OpenRepository,
-        permit: &Permit,
-        intent: &Intent,
-    ) -> Result<(), Error> {
-        let Some(kept) = &intent.put.kept else {
-            return Ok(());
-        };
-        for result in open
-            .store
-            .delete(permit, std::slice::from_ref(&kept.name))
-            .await
-        {
-            result.map_err(|e| store_failed("remove a second name", &e))?;
-        }
-        Ok(())
     }
 
     /// What lies at the intent's name, and the store's identity of it; deleted content that is only kept counts

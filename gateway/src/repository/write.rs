@@ -23,6 +23,7 @@ use policies::identity::Epoch;
 use policies::key::{Class, ObjectKey, Writing};
 use policies::lock::{Freeze, Permit, Term};
 
+use super::aside;
 use super::door::{Found, OpenRepository};
 use super::etag;
 use super::gate::state_failed;
@@ -31,7 +32,7 @@ use super::incarnation;
 use super::ingest::{ingest, store_failed};
 use super::lookout::Footer;
 use super::{Address, Body, Caller, Door, Error, WriteCondition, Written};
-use crate::state::{AnswerKey, CommittedRoot, Details, Kept, NewIntent, Object, Put};
+use crate::state::{AnswerKey, CommittedRoot, Details, NewIntent, Object, Put};
 use crate::stores::{Identity, Plan, Publish, Upload};
 use crate::telemetry::clock;
 use crate::watch::{Event, Kind};
@@ -304,7 +305,7 @@ impl Door {
         put.kept = current
             .as_ref()
             .filter(|_| keeps_old_content(&found.class))
-            .map(|c| kept_name(open, c));
+            .map(|c| aside::replaced(open, c));
         let (etag, now) = (Arc::clone(&put.etag), put.now_ms);
         let intent = NewIntent {
             upload: prepared.upload.id().clone(),
@@ -385,7 +386,8 @@ impl Door {
                 .await
                 .map_err(|e| store_failed("keep the older content", &e))?;
         }
-        let taken = put.replaces.is_some() || self.keep_unlisted(open, permit, key).await?;
+        let taken =
+            put.replaces.is_some() || self.keep_unlisted(open, permit, key, upload.id()).await?;
         let mode = if taken {
             Publish::Replace
         } else {
@@ -499,19 +501,6 @@ pub(super) fn epoch_of(permit: &Permit) -> Epoch {
 /// The pointer holds nothing that the newest root does not say; registration and analysis keep nothing.
 fn keeps_old_content(class: &Class) -> bool {
     !matches!(class, Class::Pointer) && class.writing() != Writing::Free
-}
-
-fn kept_name(open: &OpenRepository, object: &Object) -> Kept {
-    let name = format!(
-        "{}kept/{}/{:020}",
-        policies::key::RESERVED,
-        open.name,
-        object.sequence
-    );
-    Kept {
-        name: ObjectKey::parse(&name).expect("a prefix, a short name and a number are a key"),
-        retain_ms: open.retain_ms(),
-    }
 }
 
 pub(super) fn new_row(

@@ -176,11 +176,12 @@ pub trait State:
     // --- tombstones
 
     /// Hidden objects whose retention has passed at `uptime_ms` and whose removal every mirror has passed,
-    /// oldest first.
+    /// oldest first; those after `after`, which is where an earlier answer ended.
     async fn reapable(
         &self,
         repository: RepositoryId,
         uptime_ms: u64,
+        after: Option<Due>,
         limit: usize,
     ) -> Result<Vec<Tombstone>>;
     async fn tombstone(&self, repository: RepositoryId, key: &ObjectKey) -> Result<Vec<Tombstone>>;
@@ -487,6 +488,23 @@ pub struct Tombstone {
     pub removed: u64,
     /// Gateway uptime at which the retention ends.
     pub due_ms: u64,
+}
+
+impl Tombstone {
+    #[must_use]
+    pub fn due(&self) -> Due {
+        Due {
+            due_ms: self.due_ms,
+            id: self.id,
+        }
+    }
+}
+
+/// A tombstone's place among those that are due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Due {
+    pub due_ms: u64,
+    pub id: u64,
 }
 
 #[derive(Clone, PartialEq, Debug)]

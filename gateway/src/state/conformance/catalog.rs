@@ -202,7 +202,10 @@ pub async fn a_large_batch_of_removals_journals_and_hides_every_key(state: &dyn 
     assert_eq!(keys, names);
     assert!(journal.iter().all(|entry| entry.change == Change::Delete));
     let ever = 1 << 60; // however long the test takes: the uptime goes on
-    let hidden = state.reapable(world.row.id, ever, 1000).await.unwrap();
+    let hidden = state
+        .reapable(world.row.id, ever, None, 1000)
+        .await
+        .unwrap();
     let mut kept: Vec<_> = hidden
         .iter()
         .map(|t| (t.removed, t.object.key.as_str(), t.location.as_str()))

@@ -230,7 +230,7 @@ pub async fn nothing_is_reaped_that_a_mirror_still_needs(state: &dyn State) {
         .unwrap();
     let due = || async {
         let due = state
-            .reapable(world.row.id, u64::MAX >> 2, 10)
+            .reapable(world.row.id, u64::MAX >> 2, None, 10)
             .await
             .unwrap();
         due.iter()

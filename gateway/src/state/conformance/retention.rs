@@ -5,7 +5,10 @@ use super::*;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 async fn names(state: &dyn State, world: &World, uptime_ms: u64) -> Vec<String> {
-    let due = state.reapable(world.row.id, uptime_ms, 10).await.unwrap();
+    let due = state
+        .reapable(world.row.id, uptime_ms, None, 10)
+        .await
+        .unwrap();
     due.iter().map(|t| t.object.key.to_string()).collect()
 }
 
@@ -39,6 +42,27 @@ pub async fn hidden_content_is_reapable_when_its_retention_has_passed_and_not_be
         (tombstone.location.as_str(), tombstone.removed),
         ("short", 4)
     );
+}
+
+pub async fn what_is_due_is_told_on_from_where_an_answer_ended(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let names = ["a", "b", "c", "d", "e"];
+    for name in names {
+        world.record(state, name).await;
+        // Two of them are due at once.
+        let due_ms = if name < "c" { 1 } else { 2 };
+        let removals = vec![world.removal(name, Some(due_ms))];
+        state.remove(&world.permit(), removals).await.unwrap();
+    }
+    let (mut told, mut after) = (Vec::new(), None);
+    for expected in [2, 2, 1, 0] {
+        let page = state.reapable(world.row.id, DAY_MS, after, 2).await;
+        let page = page.unwrap();
+        assert_eq!(page.len(), expected);
+        after = page.last().map(|t| t.due()).or(after);
+        told.extend(page.iter().map(|t| t.object.key.to_string()));
+    }
+    assert_eq!(told, names);
 }
 
 pub async fn replaced_content_is_kept_under_its_other_name(state: &dyn State) {

@@ -47,10 +47,10 @@ pub use open::{OpenError, Settings, SettingsError, without_password};
 
 use super::leave::{Leave, unknown};
 use super::{
-    Answer, AnswerKey, AuditEntry, AuditRecord, BucketId, Error, Intent, IntentId, JournalEntry,
-    ListQuery, Listing, LockRow, Lookup, MultipartUpload, NewIntent, NewLock, NewUpload, Object,
-    PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow, Result,
-    State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
+    Answer, AnswerKey, AuditEntry, AuditRecord, BucketId, Due, Error, Intent, IntentId,
+    JournalEntry, ListQuery, Listing, LockRow, Lookup, MultipartUpload, NewIntent, NewLock,
+    NewUpload, Object, PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity,
+    RepositoryRow, Result, State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
 };
 use crate::stores::{Identity, UploadId};
 use duties::Duties;
@@ -294,9 +294,10 @@ impl State for Database {
         &self,
         repository: RepositoryId,
         uptime_ms: u64,
+        after: Option<Due>,
         limit: usize,
     ) -> Result<Vec<Tombstone>> {
-        read!(self, db => tombstones::reapable(db, repository, uptime_ms, limit))
+        read!(self, db => tombstones::reapable(db, repository, uptime_ms, after, limit))
     }
 
     async fn tombstone(&self, repository: RepositoryId, key: &ObjectKey) -> Result<Vec<Tombstone>> {

@@ -9,7 +9,7 @@ use super::rows::{
 use super::writer::{Fault, Tx, due};
 use super::{lock, restore_points};
 use crate::state::leave::Leave;
-use crate::state::{Object, RepositoryId, Result, Tombstone, UNJOURNALLED, stored};
+use crate::state::{Due, Object, RepositoryId, Result, Tombstone, UNJOURNALLED, stored};
 
 pub(super) async fn write(
     tx: &Tx,
@@ -46,8 +46,10 @@ pub(super) async fn reapable(
     db: &ClientWrapper,
     repository: RepositoryId,
     uptime_ms: u64,
+    after: Option<Due>,
     limit: usize,
 ) -> Result<Vec<Tombstone>> {
+    let (due_ms, id) = after.map_or((-1, -1), |after| (int(after.due_ms), int(after.id)));
     read(
         db,
         concat!(
@@ -55,6 +57,7 @@ pub(super) async fn reapable(
             object_columns!(),
             " FROM tombstones WHERE repository = $1 AND due_ms <= $2
               AND (removed > $4 OR removed <= coalesce((SELECT min(applied) FROM mirrors WHERE repository = $1), $4))
+              AND (due_ms, id) > ($5, $6)
               ORDER BY due_ms, id LIMIT $3"
         ),
         &[
@@ -62,6 +65,8 @@ pub(super) async fn reapable(
             &int(uptime_ms),
             &int(limit as u64),
             &int(UNJOURNALLED),
+            &due_ms,
+            &id,
         ],
     )
     .await

@@ -50,10 +50,10 @@ use super::duties::InProcess;
 use super::leave::Leave;
 use super::mirrors::{Backlog, MirrorChange, MirrorRow, Mirrors, NewMirror};
 use super::{
-    Answer, AnswerKey, AuditEntry, AuditRecord, BucketId, Error, Intent, IntentId, JournalEntry,
-    ListQuery, Listing, LockRow, Lookup, Millis, MultipartUpload, NewIntent, NewLock, NewUpload,
-    Object, PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity, RepositoryRow,
-    Result, State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
+    Answer, AnswerKey, AuditEntry, AuditRecord, BucketId, Due, Error, Intent, IntentId,
+    JournalEntry, ListQuery, Listing, LockRow, Lookup, Millis, MultipartUpload, NewIntent, NewLock,
+    NewUpload, Object, PartRow, Put, Recorded, Removal, RepositoryId, RepositoryIdentity,
+    RepositoryRow, Result, State, Tombstone, UploadListing, UploadQuery, Usage, WriteError,
 };
 use crate::stores::{Identity, UploadId};
 use writer::Writer;
@@ -245,9 +245,10 @@ impl State for Database {
         &self,
         repository: RepositoryId,
         uptime_ms: u64,
+        after: Option<Due>,
         limit: usize,
     ) -> Result<Vec<Tombstone>> {
-        self.read(|db| tombstones::reapable(db, repository, uptime_ms, limit))
+        self.read(|db| tombstones::reapable(db, repository, uptime_ms, after, limit))
     }
 
     async fn tombstone(&self, repository: RepositoryId, key: &ObjectKey) -> Result<Vec<Tombstone>> {

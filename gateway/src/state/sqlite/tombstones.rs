@@ -9,7 +9,7 @@ use super::rows::{self, count, int, key, object, object_columns};
 use super::writer::{Fault, Tx};
 use super::{answers, restore_points, uploads};
 use crate::state::leave::Leave;
-use crate::state::{Object, RepositoryId, Result, Tombstone, UNJOURNALLED, stored};
+use crate::state::{Due, Object, RepositoryId, Result, Tombstone, UNJOURNALLED, stored};
 
 /// An object on its way out of sight.
 pub(super) struct Hidden<'a> {
@@ -54,8 +54,10 @@ pub(super) fn reapable(
     db: &Connection,
     repository: RepositoryId,
     uptime_ms: u64,
+    after: Option<Due>,
     limit: usize,
 ) -> Result<Vec<Tombstone>> {
+    let (due_ms, id) = after.map_or((-1, -1), |after| (int(after.due_ms), int(after.id)));
     read(
         db,
         concat!(
@@ -63,6 +65,7 @@ pub(super) fn reapable(
             object_columns!(),
             " FROM tombstones WHERE repository = ?1 AND due_ms <= ?2
               AND (removed > ?4 OR removed <= coalesce((SELECT min(applied) FROM mirrors WHERE repository = ?1), ?4))
+              AND (due_ms, id) > (?5, ?6)
               ORDER BY due_ms, id LIMIT ?3"
         ),
         [
@@ -70,6 +73,8 @@ pub(super) fn reapable(
             int(uptime_ms),
             int(limit as u64),
             int(UNJOURNALLED),
+            due_ms,
+            id,
         ],
     )
 }
