@@ -243,8 +243,10 @@ What the format alone cannot tell, because there is nothing to compare with:
 - Two descriptions that list the same are interchangeable: index metadata with as many shards, shard indexes of the same files.
 
 Of what was written through the gateway the catalog has the hash, and `verify --deep` compares it: there every one of these is found
-(`repository::verify::tests::what_the_format_cannot_tell_the_hash_does`). Of an adopted object no hash is known; what the adoption read
-of its metadata is compared (`...of_an_adopted_repository_what_was_read_then_is_compared`).
+(`repository::verify::tests::what_the_format_cannot_tell_the_hash_does`). Of an adopted repository the gateway keeps the hash of its root and of
+all metadata as it read them then, so every swap and every flipped bit after the adoption is found as well
+(`...of_an_adopted_repository_what_was_read_then_is_compared`). What changed places before it was adopted cannot be known in the cells above
+that say \"not by the format\", or that found fewer than were tried: nothing but the cluster that took the snapshot ever said which was which.
 ";
 
 /// Shallow findings need no bytes of the damaged object.
