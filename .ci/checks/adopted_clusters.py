@@ -3,6 +3,8 @@
 For each version: a life with `type: fs`, `adopt`, a deep `verify`, an attack through S3 with the keys of a configured writer (every key deleted),
 a deep `verify` again; then the same server, which knows nothing of a gateway, lists and restores exactly the snapshots it should.
 
+Before 7.6 the root before the newest is there too: it is a restore point from the adoption on, and the repository is rolled back to it at the end.
+
 Then the cluster deletes a snapshot and takes another, through S3: these servers come without an S3 plugin, so each works on a copy of what the
 gateway shows, and what it changed there is sent to the gateway in the order in which such clusters write. Nothing of it is refused. The deleted
 snapshot is undeleted, the repository is rolled back, and after each the same server restores a copy of what the gateway shows, byte by byte of every
@@ -164,6 +166,27 @@ def goes_back(bench, gateway, life):
     copies.expect_restorable()
 
 
+def older_root(gateway, life):
+    """Before 7.6, the root of before the snapshot `last` is a restore point as well; it holds all but that one."""
+    points = gateway.ask("restore-points", REPOSITORY)
+    expect("restore points are complete", [point["complete"] for point in points], [True] * len(points))
+    expect("restore points", len(points), 2 if life.node.major < 7 else 1)
+    if len(points) == 1:
+        return None
+    wanted = {name: sums for name, sums in life.snapshots.items() if name != "last"}
+    expect("snapshots of the older one", sorted(points[1]["snapshots"]), sorted(wanted))
+    return points[1]["generation"], wanted
+
+
+def goes_back_to_the_older_root(bench, gateway, life, older):
+    generation, wanted = older
+    came = brought_back(gateway, "rollback", REPOSITORY, "--to", str(generation))
+    expect("what came and went", came, {"came": [], "went": ["last"]})
+    life.snapshots = dict(wanted)
+    expect_verified(gateway, life.snapshots)
+    Copies(bench, gateway, life).expect_restorable()
+
+
 def adopted_life(bench, version):
     folder = bench.folder("directory-store")
     life = lived(bench, version, folder)
@@ -172,6 +195,7 @@ def adopted_life(bench, version):
     expect(f"a repository that nobody adopted is not judged: {said}", code, 1)
     gateway.ask("adopt", REPOSITORY)
     expect_verified(gateway, life.snapshots)
+    older = older_root(gateway, life)
 
     refused = delete_everything(gateway)
     named = [key for key, told in refused.items() if "AccessDenied" in told and "needed by" in told]
@@ -180,6 +204,8 @@ def adopted_life(bench, version):
     expect_verified(gateway, life.snapshots)
     expect_restorable(life, folder)
     goes_back(bench, gateway, life)
+    if older:
+        goes_back_to_the_older_root(bench, gateway, life, older)
     gateway.stop()
     life.node.stop()
 

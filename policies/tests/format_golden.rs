@@ -12,6 +12,8 @@ use policies::format::closure::{Knowledge, Observed};
 use policies::format::digest::{self, kept};
 use policies::format::footer::LuceneFooter;
 use policies::format::frame::{self, Limits, Packing};
+use policies::format::paths::Layout;
+use policies::format::root::Root;
 use policies::format::smile;
 use policies::key::Class;
 use repositories::Store;
@@ -167,6 +169,42 @@ fn a_repository_of_2_x_is_known_by_its_descriptions() {
         seen.extend(list.root.snapshots.iter().map(|s| s.name.to_string()));
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["two-b", "two-c"]);
+}
+
+/// Before 7.6 the root before the newest stays. After a create all of it is there; after a delete it is not.
+#[test]
+fn an_older_root_is_complete_unless_a_snapshot_of_it_was_deleted() {
+    let mut found = Vec::new();
+    for fixture in repositories::all() {
+        let newest = repositories::newest_root(&fixture.objects, fixture.base_path);
+        for (key, bytes) in &fixture.objects {
+            let Class::Root(generation) = repositories::class_of(fixture.base_path, key) else {
+                continue;
+            };
+            if generation == newest.generation {
+                continue;
+            }
+            let root = Arc::new(Root::parse(generation, bytes).unwrap());
+            let store = Store {
+                objects: fixture.objects.clone(),
+                listing: None,
+            };
+            let knowledge = Knowledge::new(Layout::new(fixture.base_path).unwrap());
+            let proposal = store.ask(|facts| knowledge.propose(root.clone(), facts));
+            let complete = proposal.problems.is_empty();
+            found.push((fixture.name.clone(), generation, complete));
+        }
+    }
+    let found: Vec<_> = found.iter().map(|(f, g, c)| (f.as_str(), *g, *c)).collect();
+    assert_eq!(
+        found,
+        [
+            ("elasticsearch-5.6.16/before-delete", 1, true),
+            ("elasticsearch-5.6.16/after-delete", 2, false),
+            ("mixed-elasticsearch-2.4-6.8/before-delete", 4, false),
+            ("mixed-elasticsearch-2.4-6.8/after-delete", 5, false),
+        ]
+    );
 }
 
 /// What lies in a repository beside the closure of its newest root, by the reasons the format gives for each.

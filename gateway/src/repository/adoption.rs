@@ -12,6 +12,7 @@ use policies::key::{Class, ObjectKey, Place, RESERVED};
 use policies::lock::{Freeze, Lock, Permit};
 use serde::{Deserialize, Serialize};
 
+mod older;
 #[cfg(test)]
 mod tests;
 

@@ -33,7 +33,7 @@ use crate::watch::Warning;
 /// Larger metadata is not kept while it passes; it is read from the store when it is asked for.
 const LARGEST_METADATA: usize = 32 << 20;
 /// A root must be judged before it is visible, so it is always kept.
-const LARGEST_ROOT: usize = 256 << 20;
+pub(super) const LARGEST_ROOT: usize = 256 << 20;
 /// Indices that are looked at before what was read of them is forgotten.
 const STEP: usize = 16;
 /// Metadata read from the store at once.
@@ -270,8 +270,24 @@ impl Door {
         Ok(())
     }
 
-    /// All that `root` needs, read from what is kept and, where that lacks something, from the store.
+    /// All that the newest root needs; what is wrong with it is told.
     pub(super) async fn know(
+        &self,
+        open: &OpenRepository,
+        layout: Layout,
+        root: &Arc<Root>,
+    ) -> Result<Knowledge, Error> {
+        let knowledge = self.closure(open, layout, root).await?;
+        let problems: Vec<_> = knowledge.problems().cloned().collect();
+        for problem in &problems {
+            tracing::warn!(repository = %open.name, key = %problem.key, problem = %problem.kind, snapshots = ?problem.snapshots, "damage that was there before");
+        }
+        self.damage_found(open, &problems).await;
+        Ok(knowledge)
+    }
+
+    /// All that a visible root needs, read from what is kept and, where that lacks something, from the store.
+    pub(super) async fn closure(
         &self,
         open: &OpenRepository,
         layout: Layout,
@@ -289,16 +305,11 @@ impl Door {
             knowledge.grow(proposal);
             facts.keep_descriptions();
         }
-        let problems: Vec<_> = knowledge.problems().cloned().collect();
-        for problem in &problems {
-            tracing::warn!(repository = %open.name, key = %problem.key, problem = %problem.kind, snapshots = ?problem.snapshots, "damage that was there before");
-        }
-        self.damage_found(open, &problems).await;
         Ok(knowledge)
     }
 
     /// A root that was committed before restore points were written down, or adopted.
-    async fn note_restore_point(
+    pub(super) async fn note_restore_point(
         &self,
         open: &OpenRepository,
         root: &Root,

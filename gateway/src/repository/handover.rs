@@ -196,6 +196,7 @@ impl Door {
             )));
         }
         self.load_guard(open).await?;
+        self.note_older_roots(open).await?;
         let anchor = self
             .highest_anchor(open)
             .await?

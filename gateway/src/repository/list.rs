@@ -13,6 +13,12 @@ const ROOTS: usize = 1000;
 impl Door {
     /// The visible root with the highest generation.
     pub async fn newest_root(&self, open: &OpenRepository) -> Result<Option<(u64, Object)>, Error> {
+        let roots = self.roots(open).await?;
+        Ok(roots.into_iter().max_by_key(|(generation, _)| *generation))
+    }
+
+    /// All visible roots, in no order.
+    pub(super) async fn roots(&self, open: &OpenRepository) -> Result<Vec<(u64, Object)>, Error> {
         let base = open.plan.prefix();
         let query = ListQuery {
             bucket: open.bucket_id,
@@ -38,7 +44,7 @@ impl Door {
             }
             Entry::Prefix(_) => None,
         });
-        Ok(roots.max_by_key(|(generation, _)| *generation))
+        Ok(roots.collect())
     }
 
     pub async fn list(&self, caller: &Caller, request: ListRequest) -> Result<Listing, Error> {

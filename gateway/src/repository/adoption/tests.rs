@@ -199,3 +199,98 @@ async fn repositories_of_every_form_are_adopted_guarded_and_found_again() {
         assert!(report.unwrap().problems.is_empty(), "{style:?}");
     }
 }
+
+/// Generation and completeness of the restore points, the newest first.
+async fn points(world: &World) -> Vec<(u64, bool)> {
+    let points = world.door.restore_points(&world.open, None, 10).await;
+    let points = points.unwrap().into_iter();
+    points
+        .map(|point| (point.root.generation, point.root.complete))
+        .collect()
+}
+
+fn before_7_6() -> policies::format::build::Style {
+    use policies::format::build::{Form, Style};
+    Style {
+        form: Form::Legacy { sequential: false },
+        ..Style::default()
+    }
+}
+
+#[tokio::test]
+async fn an_older_root_that_is_complete_can_be_gone_back_to_after_an_adoption() {
+    let mut world = World::styled(before_7_6()).await;
+    for name in ["one", "two"] {
+        world.snapshot(name).await;
+    }
+    let mut world = world.forget().await;
+    adopt(&world).await.unwrap();
+    assert_eq!(points(&world).await, [(1, true), (0, true)]);
+    world.cluster.delete(&["one"], true);
+    world.send_all().await;
+    world.snapshot("three").await;
+    assert_eq!(
+        points(&world).await,
+        [(3, true), (2, true), (1, true), (0, true)]
+    );
+    let (door, open) = (&world.door, &world.open);
+    door.hand_over(open, handover::Ask::Freeze, Some("a test".into()))
+        .await
+        .unwrap();
+    let back = crate::repository::history::Ask::Rollback(0);
+    let done = door
+        .bring_back(open, &back, false, "test", &|_, _| {})
+        .await;
+    assert_eq!(done.unwrap().plan.generation, 4);
+    let report = door.verify(open, true, &|_, _| {}).await.unwrap();
+    assert_eq!((report.snapshots, report.problems.len()), (1, 0));
+    let newest = open.guarding.with(|guard| {
+        let newest = guard.knowledge().newest().unwrap();
+        newest.root.snapshots[0].name.to_string()
+    });
+    assert_eq!(newest, "one");
+}
+
+#[tokio::test]
+async fn an_older_root_whose_snapshot_was_deleted_is_told_as_incomplete() {
+    let none = std::time::Duration::ZERO;
+    let mut world = World::lasting(11, before_7_6(), none).await;
+    for name in ["one", "two"] {
+        world.snapshot(name).await;
+    }
+    world.cluster.delete(&["one"], true);
+    world.send_all().await;
+    world.door.reap(&world.open, 60_000).await.unwrap();
+    let world = world.forget().await;
+    adopt(&world).await.unwrap();
+    assert_eq!(points(&world).await, [(2, true), (1, false)]);
+    assert_eq!(world.warnings().await, [""; 0], "no damage of what is now");
+    assert_eq!(
+        points(&world.restart().await).await,
+        [(2, true), (1, false)]
+    );
+}
+
+#[tokio::test]
+async fn an_older_root_is_incomplete_once_the_retention_holds_it_no_more() {
+    let minute = std::time::Duration::from_secs(60);
+    let mut world = World::lasting(12, before_7_6(), minute).await;
+    for name in ["one", "two"] {
+        world.snapshot(name).await;
+    }
+    world
+        .put("base/notes.txt", b"of no snapshot".to_vec())
+        .await
+        .unwrap();
+    let world = world.forget().await;
+    adopt(&world).await.unwrap();
+    let notes = policies::format::build::Request::Delete {
+        key: ObjectKey::parse("base/notes.txt").unwrap(),
+        class: Class::Unknown,
+    };
+    world.send(notes).await.unwrap();
+    for (passes, complete) in [(50_000, true), (70_000, false)] {
+        world.door.reap(&world.open, passes).await.unwrap();
+        assert_eq!(points(&world).await, [(1, true), (0, complete)]);
+    }
+}

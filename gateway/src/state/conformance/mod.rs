@@ -85,6 +85,7 @@ macro_rules! conformance {
             restore_points: an_object_shown_again_is_seen_now_and_then,
             restore_points: what_is_shown_again_must_be_free_and_lie_at_its_name,
             restore_points: a_restore_point_is_incomplete_once_something_of_it_is_gone,
+            restore_points: of_roots_noted_at_one_sequence_only_the_newest_is_spared,
             restore_points: a_root_without_a_pinned_snapshot_is_not_committed,
             restore_points: only_a_snapshot_of_the_newest_root_is_pinned,
             takeover: a_promotion_is_noted_with_its_freeze,

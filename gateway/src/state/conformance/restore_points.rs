@@ -431,6 +431,27 @@ pub async fn a_restore_point_is_incomplete_once_something_of_it_is_gone(state: &
     assert!(!point.unwrap().root.complete);
 }
 
+pub async fn of_roots_noted_at_one_sequence_only_the_newest_is_spared(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    world.record(state, "a").await;
+    let sequence = world.record(state, "index-4").await;
+    for generation in [5, 4] {
+        let noted = root(generation, &["a"]);
+        state
+            .note_restore_point(&world.permit(), world.row.id, noted, 42)
+            .await
+            .unwrap();
+    }
+    world.remove(state, "a").await;
+    let tombstones = state.tombstone(world.row.id, &key("a")).await.unwrap();
+    let ids = vec![tombstones[0].id];
+    state.reaped(&world.permit(), ids, sequence).await.unwrap();
+    for (generation, complete) in [(4, false), (5, true)] {
+        let point = state.restore_point(world.row.id, generation).await;
+        assert_eq!(point.unwrap().unwrap().root.complete, complete);
+    }
+}
+
 pub async fn a_root_without_a_pinned_snapshot_is_not_committed(state: &dyn State) {
     let world = World::held(state, "logs").await;
     world.root(state, 0, &["a", "b"]).await.unwrap();

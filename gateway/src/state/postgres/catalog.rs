@@ -401,7 +401,14 @@ async fn remove_one(
     if let Some(retain_ms) = removal.retain_ms {
         tombstones::write(tx, &old, &removal.key, sequence, retain_ms).await?;
     } else {
-        restore_points::broken(tx.db(), removal.repository, old.sequence, sequence).await?;
+        restore_points::broken(
+            tx.db(),
+            removal.repository,
+            old.sequence,
+            sequence,
+            u64::MAX,
+        )
+        .await?;
     }
     Ok(Some(old))
 }

@@ -247,17 +247,21 @@ async fn forget(
     Ok(())
 }
 
-/// Something that was visible from one sequence to another is not held any more.
+/// Something that was visible from one sequence to another is not held any more. Restore points after `spares` did not need it,
+/// nor the newest of those at it: an adoption notes several roots at one sequence.
 pub(super) async fn broken(
     db: &ClientWrapper,
     repository: RepositoryId,
     from: u64,
     until: u64,
+    spares: u64,
 ) -> Result<(), Fault> {
     execute(
         db,
-        "UPDATE restore_points SET complete = false WHERE repository = $1 AND sequence >= $2 AND sequence < $3",
-        &[&repository.0, &int(from), &int(until)],
+        "UPDATE restore_points SET complete = false WHERE repository = $1 AND sequence >= $2 AND sequence < $3
+           AND (sequence < $4 OR sequence = $4 AND generation <
+             (SELECT max(generation) FROM restore_points WHERE repository = $1 AND sequence = $4))",
+        &[&repository.0, &int(from), &int(until), &int(spares)],
     )
     .await?;
     Ok(())

@@ -133,7 +133,7 @@ pub(super) async fn forget(tx: &Tx, leave: &Leave, ids: &[u64], spares: u64) -> 
             &[&int(*id)],
         )
         .await?;
-        restore_points::broken(tx.db(), repository, from, until.min(spares)).await?;
+        restore_points::broken(tx.db(), repository, from, until, spares).await?;
     }
     Ok(())
 }

@@ -213,7 +213,13 @@ pub(super) fn remove(
                     retain_ms,
                 });
             } else {
-                restore_points::broken(tx.db, removal.repository, old.sequence, sequence)?;
+                restore_points::broken(
+                    tx.db,
+                    removal.repository,
+                    old.sequence,
+                    sequence,
+                    u64::MAX,
+                )?;
             }
         }
         removed.push(old);

@@ -138,7 +138,7 @@ pub(super) fn forget(
         tx.db
             .prepare_cached("DELETE FROM tombstones WHERE id = ?1")?
             .execute([int(*id)])?;
-        restore_points::broken(tx.db, repository, from, until.min(spares))?;
+        restore_points::broken(tx.db, repository, from, until, spares)?;
     }
     Ok(())
 }
