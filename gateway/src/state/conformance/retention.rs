@@ -59,7 +59,7 @@ pub async fn what_is_due_is_told_on_from_where_an_answer_ended(state: &dyn State
         let page = state.reapable(world.row.id, DAY_MS, after, 2).await;
         let page = page.unwrap();
         assert_eq!(page.len(), expected);
-        after = page.last().map(|t| t.due()).or(after);
+        after = page.last().map(crate::state::Tombstone::due).or(after);
         told.extend(page.iter().map(|t| t.object.key.to_string()));
     }
     assert_eq!(told, names);
