@@ -4,8 +4,9 @@ import os
 import subprocess
 
 from rig.check import CI, expect, main, promise
-from rig.gateway import program
+from rig.gateway import Gateway, Store, program
 from rig.process import free_port, run
+from rig.s3 import Account
 
 DEPLOY = CI.parent / "deploy"
 EXPOSURE = 15  # tenths; systemd's own scale ends at 100
@@ -31,6 +32,15 @@ def the_example_configuration_is_accepted(bench):
     checked = subprocess.run([program(), "check-config"], env={**os.environ, "SNAPGATE_CONFIG": str(bench.dir / "snapgate.toml")},
                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     expect(f"exit code of check-config: {checked.stdout}{checked.stderr}", checked.returncode, 0)
+
+
+@promise
+def check_config_says_why_a_store_cannot_be_used(bench):
+    gateway = Gateway(bench, "away", Store.service(Account(free_port(), "key", "store-secret-0123456789", "gone")))
+    checked = subprocess.run([program(), "check-config"], env={**os.environ, "SNAPGATE_CONFIG": str(gateway.config)},
+                             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    expect(f"exit code of check-config: {checked.stdout}{checked.stderr}", checked.returncode, 1)
+    expect(f"it names the store and the cause: {checked.stderr}", "behind (" in checked.stderr and "no connection" in checked.stderr, True)
 
 
 main()

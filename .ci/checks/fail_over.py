@@ -36,7 +36,7 @@ class Region(Gateway):
     def knows(self, folders):
         """From its next start on it has these stores."""
         self._folders = folders
-        self._config.write_text(self._settings(Store.directory(folders[self._in])))
+        self.config.write_text(self._settings(Store.directory(folders[self._in])))
 
     def json(self, *arguments):
         code, said = self.command(*arguments, "--json")
@@ -110,7 +110,7 @@ def a_region_dies_and_the_other_goes_on_without_losing_a_snapshot(bench):
     frozen = a.lock()
     expect("the old primary's lock", frozen["state"], "frozen")
     expect(f"it says where the primary is: {frozen['reason']}", "store 'us' was promoted" in frozen["reason"], True)
-    code, said = a.command("check-config", "--config", str(a._config))
+    code, said = a.command("check-config", "--config", str(a.config))
     expect(f"check-config says it too: {said}", "store 'us' has its highest epoch" in said, True)
     a.stop()
 

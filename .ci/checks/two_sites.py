@@ -26,7 +26,7 @@ class Site(Gateway):
         self._other = other.name, Store({"url": f"s3://{BUCKET}/copy", "endpoint": account.endpoint, "region": "us-east-1", "key": account.key}, account.secret)
 
     def configure(self, folder):
-        self._config.write_text(self._settings(Store.directory(folder)))
+        self.config.write_text(self._settings(Store.directory(folder)))
 
     def _settings(self, store):
         text = super()._settings(store)

@@ -52,8 +52,8 @@ class Gateway:
         self.accounts = {cluster: Account(self.port, f"{KEY}{cluster.upper()}", f"{SECRET}-{cluster}", BUCKET) for cluster in clusters}
         self.account = self.accounts[clusters[0]]
         self.log = bench.dir / f"snapgate-{name}.log"
-        self._config, self._process, self._mirrors, self._more = self._home / "snapgate.toml", None, mirrors or {}, more
-        self._config.write_text(self._settings(store))
+        self.config, self._process, self._mirrors, self._more = self._home / "snapgate.toml", None, mirrors or {}, more
+        self.config.write_text(self._settings(store))
 
     def _settings(self, store):
         keys = ""
@@ -93,7 +93,7 @@ delete_retention = "{self._retention}"
 
     def launch(self):
         """Starts it and waits for nothing."""
-        self._process = self._bench.process(Process(f"snapgate-{self.name}", [program(), "--config", self._config], self.log, self._env, self._home))
+        self._process = self._bench.process(Process(f"snapgate-{self.name}", [program(), "--config", self.config], self.log, self._env, self._home))
 
     def start(self):
         """Starts it and waits until it says it is ready."""

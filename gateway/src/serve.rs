@@ -3,7 +3,7 @@
 //! Start order: state database, stores and their probes, repositories, recovery of what was left open, then
 //! listen. A store that cannot be reached freezes its repositories; everything else serves.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     let admin_listener = listen(plan.admin.listen).await?;
     let (s3_address, admin_address) = (s3.local_addr()?, admin_listener.local_addr()?);
     let state: Arc<dyn State> = open_state(&plan).await?;
-    let stores = with_late_ones(&plan, open_stores(&plan).await?);
+    let stores = with_late_ones(&plan, open_stores(&plan).await?.open);
     let door = Arc::new(open_door(&plan, &state, &stores).await?);
     door.recover().await?;
     let watchers = watch_stores(&plan, &door);
@@ -148,23 +148,32 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}; choose another with listen, --s3-listen or --admin-listen").into())
 }
 
-/// Every store of the plan that answers, probed.
-pub async fn open_stores(plan: &Plan) -> Result<HashMap<StoreName, Arc<dyn Store>>, Failure> {
-    let mut open: HashMap<StoreName, Arc<dyn Store>> = HashMap::new();
+/// The stores of a plan.
+#[derive(Default)]
+pub struct Stores {
+    /// Those that answer, probed.
+    pub open: HashMap<StoreName, Arc<dyn Store>>,
+    /// Why the others cannot be used now.
+    pub away: BTreeMap<StoreName, stores::Error>,
+}
+
+pub async fn open_stores(plan: &Plan) -> Result<Stores, Failure> {
+    let mut found = Stores::default();
     for (name, store) in &plan.stores {
         match open_store(name, store).await {
             Ok(opened) => {
                 if let Some(why) = unfenced(name, store, opened.as_ref()) {
                     return Err(why.into());
                 }
-                open.insert(name.clone(), opened);
+                found.open.insert(name.clone(), opened);
             }
             Err(e) => {
                 tracing::error!(store = %name, cause = %e, "the store cannot be reached: its repositories are frozen until it can");
+                found.away.insert(name.clone(), e);
             }
         }
     }
-    Ok(open)
+    Ok(found)
 }
 
 async fn open_store(name: &StoreName, store: &StorePlan) -> stores::Result<Arc<dyn Store>> {

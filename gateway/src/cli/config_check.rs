@@ -1,6 +1,6 @@
 //! `check-config`: reads the configuration, opens every store, and says what each can do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use comfy_table::{Table, presets};
@@ -9,19 +9,13 @@ use policies::identity::StoreName;
 use super::{Failure, Global};
 use crate::repository::promotion;
 use crate::serve;
-use crate::stores::Store;
+use crate::stores::{self, Store};
 
 pub async fn run(global: &Global) -> Result<(), Failure> {
     let plan = super::plan(global)?;
-    let stores = serve::open_stores(&plan)
+    let serve::Stores { open: stores, away } = serve::open_stores(&plan)
         .await
         .map_err(|e| Failure::Refused(e.to_string()))?;
-    let missing: Vec<_> = plan
-        .stores
-        .keys()
-        .filter(|name| !stores.contains_key(*name))
-        .map(ToString::to_string)
-        .collect();
     let moved = moved(&plan, &stores).await;
     if global.json {
         let found: serde_json::Map<_, _> = stores
@@ -30,7 +24,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
             .collect();
         println!(
             "{:#}",
-            serde_json::json!({ "stores": found, "unreachable": missing, "promoted": moved })
+            serde_json::json!({ "stores": found, "unreachable": told(&away), "promoted": moved })
         );
     } else {
         let mut table = Table::new();
@@ -67,13 +61,24 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
             plan.keys.len()
         );
     }
-    if missing.is_empty() {
+    if away.is_empty() {
         return Ok(());
     }
+    let causes: Vec<_> = away
+        .iter()
+        .map(|(name, e)| format!("{name} ({e})"))
+        .collect();
     Err(Failure::Refused(format!(
-        "these stores cannot be reached: {}",
-        missing.join(", ")
+        "these stores cannot be used now: {}",
+        causes.join(", ")
     )))
+}
+
+/// Store -> why it cannot be used now.
+fn told(away: &BTreeMap<StoreName, stores::Error>) -> BTreeMap<&str, String> {
+    away.iter()
+        .map(|(name, e)| (name.as_str(), e.to_string()))
+        .collect()
 }
 
 /// Repositories whose highest epoch is in another store than the configuration names: they were promoted.
