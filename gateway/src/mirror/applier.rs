@@ -5,31 +5,30 @@
 //! by stage, record the position. Facts about the target live in memory only; after a crash, or by another node, they
 //! are found out anew, and the same step is done again: everything in it may be repeated.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use policies::identity::Epoch;
 use policies::key::ObjectKey;
-use policies::mirror_order::{self, Entry, Facts, Known, Next, Pointer, Put, Step};
+use policies::mirror_order::{Facts, Step};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::control::Control;
 use super::fence::Tenure;
-use super::transfer::Landed;
-use super::work::{Backoff, Ended, Work, keep_later, known, passes};
+use super::work::{Backoff, Work, keep_later, passes};
 use super::{Link, Trouble};
 use crate::checkpoint::Follower;
 use crate::state::Duty;
 use crate::state::mirrors::{MirrorChange, MirrorRow, Resync, Stalled};
 use crate::telemetry::clock;
 
+mod stages;
+
 /// Entries that are read for one step. Part of what is durable: a step that a crash cut short must be found again
 /// or be longer, so this number may grow from one version to the next, and never shrink.
 pub const WINDOW: usize = 8192;
-/// Entries behind the step whose objects may be copied before their turn.
-const AHEAD: usize = 2048;
 /// How often the journal is looked at when nothing is to be done. One read of an indexed row.
 const IDLE: Duration = Duration::from_millis(100);
 const FENCE_CHECK: Duration = Duration::from_secs(5);
@@ -37,7 +36,6 @@ const FENCE_CHECK: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(500);
 /// Failures in a row after which what is wrong is said in the mirror's state.
 const PATIENCE: u32 = 4;
-const BATCH: usize = 500;
 
 #[derive(Debug)]
 pub struct Applier {
@@ -369,167 +367,6 @@ impl Applier {
         keep_later(&mut self.facts.keys, upto);
         self.control.rooted(upto);
         self.control.well();
-        Ok(())
-    }
-
-    /// Does a whole step.
-    pub async fn apply(&mut self, step: &Step, entries: &[Entry]) -> Result<(), Trouble> {
-        let behind = entries.partition_point(|entry| entry.sequence <= step.upto());
-        loop {
-            self.check_orders()?;
-            match step.next(&self.facts) {
-                Next::Copy(puts) => self.copy(step, puts, &entries[behind..]).await?,
-                Next::Replace(puts) => self.replace(puts).await?,
-                Next::Root { put, generation } => self.root(&put, generation).await?,
-                Next::Point { key, generation } => self.point(&key, generation).await?,
-                Next::Remove(keys) => self.remove(keys).await?,
-                Next::Applied(_) => return Ok(()),
-                Next::Stuck { key, why } => {
-                    self.control.works_on(Some(&key));
-                    return Err(Trouble::Stuck { key, why });
-                }
-            }
-        }
-    }
-
-    /// The next transfer that ends; None: none is under way.
-    pub async fn transferred(&mut self) -> Result<Option<Ended>, Trouble> {
-        tokio::select! {
-            ended = self.work.finished() => Ok(ended),
-            () = self.control.told(self.round) => Err(Trouble::Interrupted),
-        }
-    }
-
-    /// What lies under the name is known now.
-    fn confirm(&mut self, put: &Put, landed: Landed) {
-        let known = known(put, landed);
-        let before = self.facts.keys.insert(put.key.clone(), known);
-        self.confirmed += u64::from(before != Some(known));
-    }
-
-    /// As [`Self::confirm`], of a reconciliation.
-    pub fn confirm_content(&mut self, put: Put) {
-        self.confirmed += u64::from(self.reconciled.insert((put.key, put.sequence)));
-    }
-
-    /// All of the puts, and while there is room, some of later entries.
-    async fn copy(&mut self, step: &Step, puts: Vec<Put>, later: &[Entry]) -> Result<(), Trouble> {
-        let mut waiting = puts.iter().filter(|put| !self.work.is_under_way(&put.key));
-        let mut queue: VecDeque<Put> = waiting.by_ref().cloned().collect();
-        let mut ahead: Option<VecDeque<Put>> = None;
-        let mut left = puts.len();
-        let mut failed: Option<Trouble> = None;
-        while left > 0 {
-            self.check_orders()?;
-            // What fails for a moment fails for all of them; what is wrong with one object is its own matter.
-            let goes_on = failed.as_ref().is_none_or(|trouble| !passes(trouble));
-            while goes_on && self.work.has_room() {
-                let next = queue.pop_front().or_else(|| {
-                    let more = ahead.get_or_insert_with(|| {
-                        mirror_order::ahead(step, later, &self.facts, AHEAD).into()
-                    });
-                    more.pop_front()
-                });
-                let Some(put) = next else { break };
-                self.work.start(put);
-            }
-            let Some((put, landed)) = self.transferred().await? else {
-                break;
-            };
-            let due = put.sequence <= step.upto();
-            match landed {
-                Ok(landed) => {
-                    if due || landed != Landed::Other {
-                        self.confirm(&put, landed);
-                    }
-                    left -= usize::from(due);
-                }
-                // Its turn comes, and with it the trouble.
-                Err(_) if !due => {}
-                Err(trouble) => {
-                    left -= 1;
-                    if failed.is_none() {
-                        self.control.works_on(Some(&put.key));
-                    }
-                    failed.get_or_insert(trouble);
-                }
-            }
-        }
-        failed.map_or(Ok(()), Err)
-    }
-
-    async fn replace(&mut self, puts: Vec<Put>) -> Result<(), Trouble> {
-        for put in puts {
-            self.replace_one(&put).await?;
-        }
-        Ok(())
-    }
-
-    pub async fn replace_one(&mut self, put: &Put) -> Result<(), Trouble> {
-        self.check_orders()?;
-        self.control.works_on(Some(&put.key));
-        let from = self.link.source.find(&put.key, put.sequence).await?;
-        let landed = self.link.replace(&self.tenure, &from).await?;
-        if landed == Landed::Written {
-            self.control.counts.copied(from.object.size);
-        }
-        self.confirm(put, landed);
-        Ok(())
-    }
-
-    pub async fn root(&mut self, put: &Put, generation: u64) -> Result<(), Trouble> {
-        self.control.works_on(Some(&put.key));
-        self.check_orders()?;
-        let from = self.link.source.find(&put.key, put.sequence).await?;
-        // Whoever takes the target over finds what the root needs in its record.
-        let noted = self.checkpoint.advance_to(put.sequence).await;
-        noted.map_err(Trouble::checkpoint)?;
-        let landed = self.link.create_fenced(&self.tenure, &from).await?;
-        self.confirm(put, landed);
-        match landed {
-            Landed::Written | Landed::Same => {
-                self.facts.root = self.facts.root.max(Some(generation));
-                if self.link.source.state.shared() {
-                    self.change(vec![MirrorChange::Rooted(put.sequence)])
-                        .await?;
-                }
-                self.control.rooted(put.sequence);
-                tracing::info!(repository = %self.link.source.name, store = %self.link.target_name, generation, "the mirror has the root");
-            }
-            Landed::Other => {}
-        }
-        Ok(())
-    }
-
-    pub async fn point(&mut self, key: &ObjectKey, generation: u64) -> Result<(), Trouble> {
-        self.control.works_on(Some(key));
-        self.check_orders()?;
-        let bytes = generation.to_be_bytes().to_vec();
-        self.link.overwrite(&self.tenure, key, bytes).await?;
-        self.facts.pointer = Pointer::Names(generation);
-        Ok(())
-    }
-
-    pub async fn remove(&mut self, keys: Vec<ObjectKey>) -> Result<(), Trouble> {
-        // A copy that ran ahead must not land after its removal.
-        while keys.iter().any(|key| self.work.is_under_way(key)) {
-            if let Some((put, Ok(landed))) = self.transferred().await? {
-                self.confirm(&put, landed);
-            }
-        }
-        for batch in keys.chunks(BATCH) {
-            self.check_fence().await?;
-            let permit = self.link.permit(self.tenure.epoch);
-            let removed = self.link.target.delete(&permit, batch).await;
-            for (key, removed) in batch.iter().zip(removed) {
-                self.control.works_on(Some(key));
-                removed.map_err(Trouble::target)?;
-                self.facts.keys.insert(key.clone(), Known::Absent);
-                if self.link.source.class(key) == Some(policies::key::Class::Pointer) {
-                    self.facts.pointer = Pointer::Absent;
-                }
-            }
-        }
         Ok(())
     }
 }

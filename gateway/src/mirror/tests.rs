@@ -10,10 +10,10 @@ use policies::identity::StoreName;
 use policies::key::ObjectKey;
 
 use super::plan::{DEFAULT_JOURNAL_LIMIT, TargetPlan};
-use super::status::State;
+use super::status::{State, Status};
 use super::{Mirror, Source};
 use crate::repository::miniature::World;
-use crate::state::mirrors::Stalled;
+use crate::state::mirrors::{MirrorRow, Stalled};
 use crate::stores::Store;
 use memory::{Look, Memory};
 use restores::{Objects, broken, newest};
@@ -157,12 +157,26 @@ impl<T: Target> Mirrored<T> {
         self.send_all().await;
     }
 
+    async fn status(&self) -> Status {
+        self.mirror.status().await.unwrap().unwrap()
+    }
+
     async fn state(&self) -> State {
-        self.mirror.status().await.unwrap().unwrap().state
+        self.status().await.state
+    }
+
+    async fn row(&self) -> MirrorRow {
+        self.mirror.row().await.unwrap().unwrap()
     }
 
     async fn stalled(&self) -> Option<Stalled> {
-        self.mirror.row().await.unwrap().unwrap().stalled
+        self.row().await.stalled
+    }
+
+    /// Nothing is applied any more when this returns.
+    async fn pause(&self) {
+        self.mirror.pause().await.unwrap();
+        self.until(State::Paused).await;
     }
 
     async fn until(&self, state: State) {

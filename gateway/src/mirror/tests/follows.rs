@@ -14,7 +14,7 @@ async fn a_mirror_follows_snapshots_and_deletes_and_ends_equal() {
     m.snapshot("four").await;
     m.until(State::InSync).await;
     m.equal().await;
-    let status = m.mirror.status().await.unwrap().unwrap();
+    let status = m.status().await;
     let newest = status.newest.unwrap();
     assert_eq!(newest.snapshots, ["one", "three", "four"]);
     assert_eq!(status.lag.operations, 0);
@@ -26,7 +26,7 @@ async fn while_the_target_is_away_the_lag_grows_and_nothing_waits() {
     let mut m = Mirrored::with_one().await;
     m.target.cut(true);
     m.snapshot("two").await;
-    let status = m.mirror.status().await.unwrap().unwrap();
+    let status = m.status().await;
     assert_eq!(status.lag.restore_points, 1);
     assert_eq!(
         status.lag.operations,
@@ -42,22 +42,17 @@ async fn while_the_target_is_away_the_lag_grows_and_nothing_waits() {
 #[tokio::test]
 async fn bytes_that_rotted_at_the_source_are_not_copied_and_the_mirror_says_so() {
     let mut m = Mirrored::with_one().await;
-    m.mirror.pause().await.unwrap();
-    m.until(State::Paused).await;
+    m.pause().await;
     m.snapshot("two").await;
     let there = m.target.objects();
     let data = m.world.data_files();
     let fresh = data
         .iter()
         .find(|name| !there.contains_key(&ObjectKey::parse(name).unwrap()));
-    let path = m.world.path(fresh.unwrap());
-    let good = std::fs::read(&path).unwrap();
-    let mut rotten = good.clone();
-    rotten[0] ^= 1;
-    rot(&path, &rotten);
+    rot(&m.world.path(fresh.unwrap()));
     m.mirror.resume().await.unwrap();
     m.until(State::Stalled).await;
-    let status = m.mirror.status().await.unwrap().unwrap();
+    let status = m.status().await;
     let stalled = status.row.stalled.unwrap();
     assert_eq!(
         stalled.key.as_deref(),
@@ -72,8 +67,10 @@ async fn bytes_that_rotted_at_the_source_are_not_copied_and_the_mirror_says_so()
     assert!(m.seen.lock().wrong.is_empty());
 }
 
-/// Other bytes under the same name and inode.
-fn rot(path: &std::path::Path, bytes: &[u8]) {
+/// The file has another first byte now, and is as long as before.
+fn rot(path: &std::path::Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[0] ^= 1;
     std::fs::write(path, bytes).unwrap();
 }
 
@@ -93,7 +90,7 @@ async fn is_fenced_by(holder: policies::identity::Cluster) {
     use policies::lock::anchor::{self, Anchor};
     let mut m = Mirrored::with_one().await;
     let name = m.world.open.name.clone();
-    let last = anchor::name(&name, m.mirror.row().await.unwrap().unwrap().epoch);
+    let last = anchor::name(&name, m.row().await.epoch);
     let objects = m.target.objects();
     let previous = anchor::hash(&objects[&ObjectKey::parse(&last).unwrap()]);
     let promoted = Anchor {
@@ -105,26 +102,21 @@ async fn is_fenced_by(holder: policies::identity::Cluster) {
     };
     let key = ObjectKey::parse(&anchor::name(&name, Epoch(2))).unwrap();
     m.target.spoil(&key, Some(anchor::encode(&promoted).into()));
-    let before = m
-        .target
-        .objects()
-        .keys()
-        .filter(|k| k.as_str().contains("/index-"))
-        .count();
+    let before = m.target.objects();
     m.snapshot("two").await;
     m.until(State::Stalled).await;
-    let stalled = m.mirror.row().await.unwrap().unwrap().stalled.unwrap();
+    let stalled = m.stalled().await.unwrap();
     assert!(stalled.fenced, "{stalled:?}");
-    let roots = |m: &Mirrored| {
-        m.target
-            .objects()
-            .keys()
-            .filter(|k| k.as_str().contains("/index-"))
-            .count()
-    };
     m.kill().await;
     m.until(State::Stalled).await;
-    assert!(roots(&m) >= before && newest(&m.target.objects(), "base") == Some(0));
+    // What was under way when the fence fell may still come, under names that are written once; no root does.
+    let roots = |objects: &Objects| {
+        let keys = objects
+            .keys()
+            .filter(|key| key.as_str().contains("/index-"));
+        keys.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(roots(&m.target.objects()), roots(&before));
 }
 
 #[tokio::test]
@@ -153,13 +145,12 @@ async fn a_target_hears_how_far_its_source_is_ahead_of_all_copying() {
 #[tokio::test]
 async fn the_lag_is_what_a_count_of_the_journal_says() {
     let mut m = Mirrored::with_one().await;
-    m.mirror.pause().await.unwrap();
-    m.until(State::Paused).await;
+    m.pause().await;
     for name in ["two", "three"] {
         m.snapshot(name).await;
     }
     m.delete_snapshot("two").await;
-    let status = m.mirror.status().await.unwrap().unwrap();
+    let status = m.status().await;
     let (state, id) = (m.world.door.state(), m.world.open.id);
     let journal = state.journal(id, status.row.applied, 10_000).await.unwrap();
     let mut counted = (journal.len() as u64, 0, 0);
@@ -176,7 +167,7 @@ async fn the_lag_is_what_a_count_of_the_journal_says() {
     assert_eq!(status.newest.unwrap().snapshots, ["one"]);
     m.mirror.resume().await.unwrap();
     m.until(State::InSync).await;
-    let status = m.mirror.status().await.unwrap().unwrap();
+    let status = m.status().await;
     assert_eq!(status.newest.unwrap().snapshots, ["one", "three"]);
 }
 
@@ -197,9 +188,9 @@ async fn a_target_that_is_full_or_refuses_stalls_alone_and_goes_on_when_it_is_me
         let name = format!("while {refusal}");
         m.snapshot(&name.replace(' ', "-")).await;
         m.until(State::Stalled).await;
-        let stalled = m.mirror.row().await.unwrap().unwrap().stalled.unwrap();
+        let stalled = m.stalled().await.unwrap();
         assert!(stalled.reason.contains(&refusal.to_string()), "{stalled:?}");
-        let status = m.mirror.status().await.unwrap().unwrap();
+        let status = m.status().await;
         assert!(near.has(status.source_seq, Duration::from_secs(30)).await);
         m.target.refuse(None);
         m.until(State::InSync).await;
@@ -215,9 +206,7 @@ async fn the_scrub_mends_either_side_from_the_other() {
     m.target.spoil(&key(0), None);
     let rotten = bytes::Bytes::from(vec![0; m.target.objects()[&key(1)].len()]);
     m.target.spoil(&key(1), Some(rotten));
-    let path = m.world.path(&data[2]);
-    let good = std::fs::read(&path).unwrap();
-    rot(&path, &vec![1; good.len()]);
+    rot(&m.world.path(&data[2]));
     std::fs::remove_file(m.world.path(&data[3])).unwrap();
     m.seen.lock().wrong.clear();
     let report = m.mirror.verify(true, &|_, _| {}).await.unwrap();

@@ -17,7 +17,7 @@ async fn a_new_mirror_of_an_old_repository_is_reconciled_and_restores_throughout
     m.delete_snapshot("one").await;
     m.until(State::Paused).await;
     m.mirror.resync("a test", false).await.unwrap();
-    assert!(m.mirror.status().await.unwrap().unwrap().lag.operations > 0);
+    assert!(m.status().await.lag.operations > 0);
     m.mirror.resume().await.unwrap();
     m.until(State::InSync).await;
     m.equal().await;
@@ -26,8 +26,7 @@ async fn a_new_mirror_of_an_old_repository_is_reconciled_and_restores_throughout
 #[tokio::test]
 async fn a_lost_journal_is_noticed_and_reconciled() {
     let mut m = Mirrored::with_one().await;
-    m.mirror.pause().await.unwrap();
-    m.until(State::Paused).await;
+    m.pause().await;
     m.snapshot("two").await;
     let state = m.world.door.state();
     while state.bound_journal(m.world.open.id, 3, 5).await.unwrap() {}
@@ -75,7 +74,7 @@ async fn a_target_that_holds_another_repository_is_never_written() {
     m.world.cluster.reseed(99);
     m.snapshot("ours").await;
     m.until(State::Stalled).await;
-    let stalled = m.mirror.row().await.unwrap().unwrap().stalled.unwrap();
+    let stalled = m.stalled().await.unwrap();
     assert!(
         stalled.reason.contains("holds another repository"),
         "{stalled:?}"
@@ -88,8 +87,7 @@ async fn a_target_that_holds_another_repository_is_never_written() {
 #[tokio::test]
 async fn a_root_that_only_an_old_primary_had_is_moved_aside_and_every_instant_restores() {
     let mut m = Mirrored::with_one().await;
-    m.mirror.pause().await.unwrap();
-    m.until(State::Paused).await;
+    m.pause().await;
     // The target went on alone for one snapshot.
     let mut alone = m.world.cluster.clone();
     alone.reseed(99);
@@ -149,7 +147,7 @@ async fn what_a_dead_process_left_hidden_on_a_target_is_removed() {
         DEFAULT_JOURNAL_LIMIT,
     );
     let mirror = mirror.await.unwrap();
-    let upto = m.mirror.status().await.unwrap().unwrap().source_seq;
+    let upto = m.status().await.source_seq;
     assert!(mirror.has(upto, Duration::from_secs(30)).await);
     mirror.stop().await;
     let left: Vec<_> = target.uploads().await.unwrap();
@@ -182,7 +180,7 @@ async fn what_a_dead_process_left_hidden_in_a_bucket_is_removed_by_its_keys() {
         DEFAULT_JOURNAL_LIMIT,
     );
     let mirror = mirror.await.unwrap();
-    let upto = m.mirror.status().await.unwrap().unwrap().source_seq;
+    let upto = m.status().await.source_seq;
     assert!(mirror.has(upto, Duration::from_secs(30)).await);
     mirror.stop().await;
     assert_eq!(bucket.uploads().await.unwrap(), [(elsewhere, kept)]);
