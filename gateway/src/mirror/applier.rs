@@ -274,15 +274,27 @@ impl Applier {
                     if self.confirmed > confirmed {
                         backoff = Backoff::default();
                     }
-                    self.control.counts.fail();
-                    let (by, tries) = (Some(self.tenure.epoch), backoff.tries());
-                    report(&self.link, &self.control, by, &trouble, tries).await;
-                    self.control.wait(self.round, backoff.next()).await;
-                    let seen = self.link.look().await;
-                    if let Ok(seen) = seen {
-                        (self.facts.root, self.facts.pointer) = (seen.root, seen.pointer);
-                    }
+                    self.rest(&mut backoff, trouble).await?;
                 }
+            }
+        }
+    }
+
+    /// Waits until the target answers. A try reads thousands of entries where much is pending, at the cost of the
+    /// source's writes: a target that is away is only asked for its roots.
+    async fn rest(&mut self, backoff: &mut Backoff, mut trouble: Trouble) -> Result<(), Trouble> {
+        loop {
+            self.control.counts.fail();
+            let (by, tries) = (Some(self.tenure.epoch), backoff.tries());
+            report(&self.link, &self.control, by, &trouble, tries).await;
+            self.control.wait(self.round, backoff.next()).await;
+            self.check_orders()?;
+            match self.link.look().await {
+                Ok(seen) => {
+                    (self.facts.root, self.facts.pointer) = (seen.root, seen.pointer);
+                    return Ok(());
+                }
+                Err(away) => trouble = away,
             }
         }
     }

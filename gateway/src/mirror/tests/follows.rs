@@ -113,7 +113,7 @@ async fn is_fenced_by(holder: policies::identity::Cluster) {
     let roots = |objects: &Objects| {
         let keys = objects
             .keys()
-            .filter(|key| key.as_str().contains("/index-"));
+            .filter(|key| key.as_str().starts_with("base/index-"));
         keys.cloned().collect::<Vec<_>>()
     };
     assert_eq!(roots(&m.target.objects()), roots(&before));

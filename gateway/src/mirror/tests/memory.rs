@@ -34,6 +34,7 @@ struct Inner {
     faults: Mutex<Faults>,
     refusal: Mutex<Option<Error>>,
     asked: AtomicU64,
+    begun: AtomicU64,
     capabilities: Capabilities,
 }
 
@@ -97,6 +98,7 @@ impl Memory {
                 faults: Mutex::new(Faults::new(seed)),
                 refusal: Mutex::default(),
                 asked: AtomicU64::new(0),
+                begun: AtomicU64::new(0),
                 capabilities: Capabilities {
                     kind: "memory",
                     create_only: true,
@@ -116,6 +118,11 @@ impl Memory {
     /// Operations so far, those that failed included.
     pub fn asked(&self) -> u64 {
         self.inner.asked.load(Ordering::Relaxed)
+    }
+
+    /// Uploads that were asked for so far.
+    pub fn begun(&self) -> u64 {
+        self.inner.begun.load(Ordering::Relaxed)
     }
 
     /// Changes an object behind everybody's back.
@@ -204,6 +211,7 @@ impl Store for Memory {
     }
 
     async fn begin(&self, _: &Permit, name: &ObjectKey, _: Plan) -> Result<Box<dyn Upload>> {
+        self.inner.begun.fetch_add(1, Ordering::Relaxed);
         let id = self
             .around(|held| {
                 held.next += 1;

@@ -1,5 +1,7 @@
 //! What a mirror does about a target, or a source, that fails now and then: it tries again, and it ends.
 
+use std::sync::atomic::Ordering;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -64,6 +66,27 @@ async fn once_faults_end_a_reconciliation_ends_after_as_many_operations_as_there
         assert!(asked < most, "{asked} operations, {most} at most");
         m.equal().await;
     }
+}
+
+#[tokio::test]
+async fn a_target_that_is_away_is_asked_for_its_roots_and_for_nothing_else() {
+    let mut m = Mirrored::with_one().await;
+    let failed = |m: &Mirrored| m.mirror.control.counts.failed.load(Ordering::Relaxed);
+    let before = failed(&m);
+    m.target.cut(true);
+    m.snapshot("two").await;
+    // All that was on its way has failed, and the try as a whole has.
+    while m.mirror.control.last_trouble().is_none() || failed(&m) == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (begun, since) = (m.target.begun(), failed(&m));
+    while failed(&m) < since + 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(m.target.begun(), begun);
+    m.target.cut(false);
+    m.until(State::InSync).await;
+    m.equal().await;
 }
 
 #[tokio::test]
