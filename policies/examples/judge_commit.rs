@@ -13,7 +13,7 @@ use policies::format::name::BlobName;
 use policies::format::paths::Layout;
 use policies::format::root::Root;
 use policies::format::shard::{File, ShardIndex, ShardSnapshot};
-use policies::format::snapshot::SnapshotInfo;
+use policies::format::snapshot::{IndexMetadata, SnapshotInfo};
 use policies::guard::{Guard, Rules};
 use policies::identity::Repository;
 use policies::key::{ObjectKey, Shard};
@@ -81,7 +81,7 @@ impl Facts for Store {
         ) {
             (true, Some(uuid)) => self.snapshots[uuid[14..].parse::<usize>().ok()?].clone(),
             (true, None) if name.starts_with("index-") => self.index.clone(),
-            (true, None) => Arc::new(Digest::IndexMetadata { shards: SHARDS }),
+            (true, None) => Arc::new(Digest::IndexMetadata(index_metadata(key)?)),
             (false, Some(uuid)) => Arc::new(Digest::SnapshotInfo(info(uuid))),
             (false, None) => Arc::new(Digest::GlobalMetadata),
         };
@@ -91,6 +91,20 @@ impl Facts for Store {
     fn highest_numbered(&self, _shard: &Shard, _directory: &str) -> Option<Option<u64>> {
         Some(None)
     }
+}
+
+/// Of `indices/index-id-<number>/meta-*`.
+fn index_metadata(key: &str) -> Option<IndexMetadata> {
+    let number: usize = key
+        .rsplit('/')
+        .nth(1)?
+        .strip_prefix("index-id-")?
+        .parse()
+        .ok()?;
+    Some(IndexMetadata {
+        index: format!("logs-{number}").into(),
+        shards: SHARDS,
+    })
 }
 
 fn info(uuid: &str) -> SnapshotInfo {

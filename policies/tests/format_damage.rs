@@ -46,6 +46,7 @@ fn verify(fixture: &Fixture, objects: BTreeMap<String, Vec<u8>>) -> Findings {
     for problem in &proposal.problems {
         let kind = problem.kind.to_string();
         let kind = match kind.split(' ').next().unwrap() {
+            "is" if kind.ends_with('\'') => "of another index",
             "is" => "missing",
             "has" => "size",
             "cannot" => "unreadable",
@@ -141,6 +142,7 @@ struct Cell {
 type Table = BTreeMap<(&'static str, &'static str), Cell>;
 
 const SWAPPED: &str = "swapped";
+const SINCE: &str = "swapped since its adoption";
 
 /// Damages every object of every fixture: its finding names the object and exactly the snapshots that need it.
 fn damage_all(table: &mut Table, tried: &mut BTreeMap<String, BTreeMap<&'static str, usize>>) {
@@ -193,6 +195,7 @@ fn swap_all(table: &mut Table) {
             objects.insert(first.key.to_string(), b.clone());
             objects.insert(second.key.to_string(), a.clone());
             let findings = verify(&fixture, objects);
+            since_adoption(table, first, second, &findings);
             let cell = table.entry((first.class.label(), SWAPPED)).or_default();
             cell.tried += 1;
             let Some((kind, _)) = findings.values().next() else {
@@ -218,6 +221,23 @@ fn swap_all(table: &mut Table) {
     }
 }
 
+/// What the gateway says of the same swap: it kept the hash of all that it read when it adopted the repository, which is everything
+/// but data, and of data the format itself tells.
+fn since_adoption(table: &mut Table, first: &Member, second: &Member, findings: &Findings) {
+    let cell = table.entry((first.class.label(), SINCE)).or_default();
+    cell.tried += 1;
+    let kind = match &first.class {
+        Class::Data { .. } => {
+            let both = finding(findings, first).zip(finding(findings, second));
+            both.map(|((kind, _), _)| *kind)
+        }
+        _metadata => Some("other bytes"),
+    };
+    if let Some(kind) = kind {
+        *cell.found.entry(kind).or_default() += 1;
+    }
+}
+
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/CORRUPTION.md");
 
 const HEAD: &str = "# What verification finds
@@ -228,8 +248,9 @@ const HEAD: &str = "# What verification finds
 Every object that a snapshot needs, in every repository of `fixtures/`, is damaged in every way, one at a time. Each finding names
 the object and exactly the snapshots that need it. `verify` without `--deep` lists the store and finds what is *missing* or has another
 *size* than the metadata says. `verify --deep` reads the bytes too: *unreadable* is a frame, checksum or body that cannot be read,
-*checksum* a Lucene footer that does not fit the bytes or is not the listed one, *of another snapshot* a description under a name that
-is not its own. Numbers: how often it was found so, of how often it was tried.
+*checksum* a Lucene footer that does not fit the bytes or is not the listed one, *of another snapshot* or *of another index* a description under a
+name that is not its own, *other bytes* a hash that is not the one of when the gateway read it first. Numbers: how often it was found so, of how often
+it was tried. *Swapped*: two objects of one class had changed places before the gateway saw the repository; the last column: after it adopted it.
 
 ";
 
@@ -240,7 +261,7 @@ What the format alone cannot tell, because there is nothing to compare with:
 
 - A root has no checksum. The flipped bit here breaks its text; one in a uuid, a version or a time that leaves text is JSON like any other.
 - The global metadata of a snapshot does not say whose it is; another snapshot's in its place is intact.
-- Two descriptions that list the same are interchangeable: index metadata with as many shards, shard indexes of the same files.
+- Two descriptions that list the same are interchangeable: metadata of one index with as many shards, shard indexes of the same files.
 
 Of what was written through the gateway the catalog has the hash, and `verify --deep` compares it: there every one of these is found
 (`repository::verify::tests::what_the_format_cannot_tell_the_hash_does`). Of an adopted repository the gateway keeps the hash of its root and of
@@ -252,14 +273,15 @@ that say \"not by the format\", or that found fewer than were tried: nothing but
 /// Shallow findings need no bytes of the damaged object.
 fn depth(class: &str, damage: &str, kind: &str) -> &'static str {
     match kind {
-        "missing" | "size" if class == "data" || damage != SWAPPED => "shallow",
+        "missing" | "size" if class == "data" || !damage.starts_with(SWAPPED) => "shallow",
         _ => "deep",
     }
 }
 
 fn page(table: &Table, tried: &BTreeMap<String, BTreeMap<&str, usize>>) -> String {
     let mut page = HEAD.to_owned();
-    let damages = DAMAGES.iter().map(|(name, _)| *name).chain([SWAPPED]);
+    let damages = DAMAGES.iter().map(|(name, _)| *name);
+    let damages = damages.chain([SWAPPED, SINCE]);
     let damages: Vec<_> = damages.collect();
     let classes: BTreeSet<_> = table.keys().map(|(class, _)| *class).collect();
     row(

@@ -7,9 +7,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use policies::format::closure::{Knowledge, Needs, Observed};
+use policies::format::closure::{Needs, Observed};
 use policies::format::digest;
 use policies::format::frame::Limits;
 use policies::format::paths::Layout;
@@ -23,22 +22,17 @@ use policies::lock::Permit;
 
 use super::door::OpenRepository;
 use super::gate::state_failed;
-use super::ingest::store_failed;
 use super::kept::{Keeping, Recent};
 use super::{Door, Error, Refusal};
-use crate::state::digests::content_of;
-use crate::state::{CommittedRoot, Entry, ListQuery, SnapshotName};
-use crate::watch::Warning;
+use crate::state::{CommittedRoot, SnapshotName};
+
+mod facts;
+mod reading;
 
 /// Larger metadata is not kept while it passes; it is read from the store when it is asked for.
 const LARGEST_METADATA: usize = 32 << 20;
 /// A root must be judged before it is visible, so it is always kept.
 pub(super) const LARGEST_ROOT: usize = 256 << 20;
-/// Indices that are looked at before what was read of them is forgotten.
-const STEP: usize = 16;
-/// Metadata read from the store at once.
-const PARALLEL: usize = 16;
-const PAGE: usize = 1000;
 
 /// What one repository's guard needs around it.
 pub struct Guarding {
@@ -224,109 +218,6 @@ pub(super) async fn read_digest(class: &Class, body: Bytes) -> Option<digest::Re
 }
 
 impl Door {
-    /// Makes the guard anew from what the catalog and the store hold.
-    pub async fn load_guard(&self, open: &OpenRepository) -> Result<(), Error> {
-        let _alone = open.guarding.commits.write().await;
-        self.read_guard(open).await
-    }
-
-    /// As [`Self::load_guard`], by who holds `commits` for writing.
-    pub(super) async fn read_guard(&self, open: &OpenRepository) -> Result<(), Error> {
-        // What is committed while this reads is followed afterwards.
-        let newest = self
-            .state
-            .usage(open.id)
-            .await
-            .map_err(|e| state_failed("read its journal's end", &e))?
-            .sequence;
-        self.read_newest_root(open).await?;
-        *open.guarding.followed.lock() = newest;
-        Ok(())
-    }
-
-    async fn read_newest_root(&self, open: &OpenRepository) -> Result<(), Error> {
-        let layout = layout(&open.plan.base_path)?;
-        let Some((generation, object)) = self.newest_root(open).await? else {
-            return self.read_listed(open, layout).await;
-        };
-        let body = self.body(open, &object.key, LARGEST_ROOT).await?;
-        let root = match Root::parse(generation, &body) {
-            Ok(root) => Arc::new(root),
-            Err(e) => {
-                tracing::error!(repository = %open.name, key = %object.key, cause = %e, "the newest root cannot be read: no delete is allowed until it is");
-                open.guarding
-                    .starts_as(Guard::new(open.name.clone(), layout, Scope::Observing));
-                self.unreadable_root(open, &object.key, &e).await;
-                return Ok(());
-            }
-        };
-        self.keep_root_hash(open, &object, &body).await?;
-        let knowledge = self.know(open, layout, &root).await?;
-        let complete = knowledge.problems().next().is_none();
-        self.note_restore_point(open, &root, complete, object.modified_ms)
-            .await?;
-        open.guarding
-            .starts_as(Guard::adopted(open.name.clone(), knowledge));
-        Ok(())
-    }
-
-    /// All that the newest root needs; what is wrong with it is told.
-    pub(super) async fn know(
-        &self,
-        open: &OpenRepository,
-        layout: Layout,
-        root: &Arc<Root>,
-    ) -> Result<Knowledge, Error> {
-        let knowledge = self.closure(open, layout, root).await?;
-        let problems: Vec<_> = knowledge.problems().cloned().collect();
-        for problem in &problems {
-            tracing::warn!(repository = %open.name, key = %problem.key, problem = %problem.kind, snapshots = ?problem.snapshots, "damage that was there before");
-        }
-        self.damage_found(open, &problems).await;
-        Ok(knowledge)
-    }
-
-    /// All that a visible root needs, read from what is kept and, where that lacks something, from the store.
-    pub(super) async fn closure(
-        &self,
-        open: &OpenRepository,
-        layout: Layout,
-        root: &Arc<Root>,
-    ) -> Result<Knowledge, Error> {
-        let mut knowledge = Knowledge::new(layout);
-        let mut facts = Observed::default();
-        for part in root.in_steps(STEP) {
-            let proposal = loop {
-                match knowledge.propose(Arc::clone(&part), &facts) {
-                    Ok(proposal) => break proposal,
-                    Err(needs) => self.fetch(open, needs, &mut facts).await?,
-                }
-            };
-            knowledge.grow(proposal);
-            facts.keep_descriptions();
-        }
-        Ok(knowledge)
-    }
-
-    /// A root that was committed before restore points were written down, or adopted.
-    pub(super) async fn note_restore_point(
-        &self,
-        open: &OpenRepository,
-        root: &Root,
-        complete: bool,
-        committed_ms: i64,
-    ) -> Result<(), Error> {
-        let permit = open.upkeep();
-        let root = CommittedRoot {
-            complete,
-            ..committed_root(root)
-        };
-        self.state
-            .note_restore_point(&permit, open.id, root, committed_ms)
-            .await
-            .map_err(|e| state_failed("note a restore point", &e))
-    }
-
     /// May this root be committed? The caller holds `commits` for writing until it is, or is not.
     pub(super) async fn admit_root(
         &self,
@@ -417,141 +308,6 @@ impl Door {
             tracing::info!(repository = %open.name, key = %key, "shown again: a root needs it");
         }
         Ok(())
-    }
-
-    pub(super) async fn fetch(
-        &self,
-        open: &OpenRepository,
-        needs: Needs,
-        facts: &mut Observed,
-    ) -> Result<(), Error> {
-        for page in needs.sizes.chunks(PAGE) {
-            let sizes = self.state.sizes(open.bucket_id, page).await;
-            let sizes = sizes.map_err(|e| state_failed("read its catalog", &e))?;
-            facts.sizes.extend(page.iter().cloned().zip(sizes));
-        }
-        let mut missing = Vec::new();
-        for (key, class) in needs.digests {
-            let known = open.guarding.recent.lock().get(&key);
-            match known {
-                Some(digest) => {
-                    facts.digests.insert(key, digest);
-                }
-                None => missing.push((key, class)),
-            }
-        }
-        let missing = self.kept_digests(open, missing, facts).await?;
-        let mut read = futures::stream::iter(
-            missing
-                .into_iter()
-                .map(|(key, class)| self.digest_of(open, key, class)),
-        )
-        .buffer_unordered(PARALLEL);
-        while let Some((key, digest)) = read.try_next().await? {
-            facts.digests.insert(key, digest);
-        }
-        drop(read);
-        self.write_digests_now(open).await;
-        for (shard, directory) in needs.numbered {
-            let highest = self.highest_numbered(open, &directory).await?;
-            facts.numbered.insert(shard, highest);
-        }
-        Ok(())
-    }
-
-    async fn digest_of(
-        &self,
-        open: &OpenRepository,
-        key: ObjectKey,
-        class: Class,
-    ) -> Result<(ObjectKey, digest::Read), Error> {
-        let object = self.lookup(open, &key).await?.object;
-        let body = self.body(open, &key, LARGEST_ROOT).await?;
-        let hash = *blake3::hash(&body).as_bytes();
-        let digest = read_digest(&class, body).await.ok_or_else(|| {
-            Error::Unavailable(format!("'{key}' has no digest; this is a defect."))
-        })?;
-        if let Some(object) = object {
-            self.keep_digest(open, &key, content_of(&object), hash, Some(&digest));
-        }
-        Ok((key, digest))
-    }
-
-    /// A visible object's bytes; one that is too large is not read, so that its digest is "cannot be read".
-    pub(super) async fn body(
-        &self,
-        open: &OpenRepository,
-        key: &ObjectKey,
-        most: usize,
-    ) -> Result<Bytes, Error> {
-        let content = open
-            .store
-            .read(key, None, None)
-            .await
-            .map_err(|e| store_failed("read metadata", &e))?;
-        let Some(mut content) = content else {
-            tracing::error!(repository = %open.name, key = %key, "the store lost this object behind the gateway");
-            self.raise(open, Warning::ObjectVanished { key: key.clone() })
-                .await;
-            return Ok(Bytes::new());
-        };
-        if content.size > most as u64 {
-            return Ok(Bytes::new());
-        }
-        let mut body = Vec::with_capacity(usize::try_from(content.size).unwrap_or(0));
-        while let Some(chunk) = content
-            .bytes
-            .try_next()
-            .await
-            .map_err(|e| store_failed("read metadata", &e))?
-        {
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body.into())
-    }
-
-    pub(super) async fn highest_numbered(
-        &self,
-        open: &OpenRepository,
-        directory: &str,
-    ) -> Result<Option<u64>, Error> {
-        let mut highest = None;
-        let mut after = None;
-        loop {
-            let query = ListQuery {
-                bucket: open.bucket_id,
-                repositories: [open.id].into(),
-                prefix: format!("{directory}index-"),
-                delimiter: Some("/".into()),
-                after,
-                limit: PAGE,
-            };
-            let page = self
-                .state
-                .list(&query)
-                .await
-                .map_err(|e| state_failed("list its catalog", &e))?;
-            let mut last = None;
-            for entry in page.entries {
-                let Entry::Object(object) = entry else {
-                    continue;
-                };
-                last = Some(object.key.as_str().to_owned());
-                let number = object
-                    .key
-                    .as_str()
-                    .rsplit('-')
-                    .next()
-                    .and_then(|n| n.parse::<u64>().ok());
-                let is_number = object.key.as_str()[directory.len()..]
-                    == format!("index-{}", number.unwrap_or_default());
-                highest = highest.max(number.filter(|_| is_number));
-            }
-            if !page.truncated || last.is_none() {
-                return Ok(highest);
-            }
-            after = last;
-        }
     }
 }
 

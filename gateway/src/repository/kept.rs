@@ -76,7 +76,7 @@ fn weight(digest: &digest::Read) -> usize {
         Ok(
             Digest::SnapshotInfo(_)
             | Digest::GlobalMetadata
-            | Digest::IndexMetadata { .. }
+            | Digest::IndexMetadata(_)
             | Digest::ShallowShardSnapshot,
         )
         | Err(_) => 0,

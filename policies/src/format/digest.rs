@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::frame::{self, Codec, FrameError, Limits};
 use super::shard::{BodyError, ShardIndex, ShardSnapshot};
-use super::snapshot::{SnapshotInfo, shard_count};
+use super::snapshot::{IndexMetadata, SnapshotInfo};
 use crate::key::Class;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +18,7 @@ pub enum Digest {
     SnapshotInfo(SnapshotInfo),
     /// Its frame is good; nothing of it is needed.
     GlobalMetadata,
-    IndexMetadata {
-        shards: u32,
-    },
+    IndexMetadata(IndexMetadata),
     ShardSnapshot(ShardSnapshot),
     /// `shallow-snap-*`: its data is in another repository.
     ShallowShardSnapshot,
@@ -75,9 +73,7 @@ fn read_snapshot_info(blob: &[u8], limits: Limits) -> Result<Digest, Unreadable>
 
 fn read_index_metadata(blob: &[u8], limits: Limits) -> Result<Digest, Unreadable> {
     let document = frame::open_as(blob, Codec::IndexMetadata)?.document(limits)?;
-    Ok(Digest::IndexMetadata {
-        shards: shard_count(&document)?,
-    })
+    Ok(Digest::IndexMetadata(IndexMetadata::parse(&document)?))
 }
 
 fn read_shard_snapshot(blob: &[u8], limits: Limits) -> Result<Digest, Unreadable> {

@@ -1,6 +1,6 @@
 //! What a snapshot says of itself (`snap-<uuid>.dat` at the root level) and what index metadata says that matters here.
 //!
-//! Decides: SMILE -> [`SnapshotInfo`], and index metadata -> its number of shards. Invariant: unknown fields are skipped,
+//! Decides: SMILE -> [`SnapshotInfo`], and index metadata -> its name and number of shards. Invariant: unknown fields are skipped,
 //! as the clusters do; nothing is kept that no decision or command needs.
 //!
 //! Source: `SnapshotInfo` and `IndexMetadata` of both clusters; fields read back from 2.4-9.5 and OpenSearch 1.3-3.8.
@@ -131,31 +131,43 @@ fn read_failure(reader: &mut Reader<'_>) -> Result<Option<(Arc<str>, u32)>, Body
 /// Shards an index may have; the clusters' own limit is 1,024 unless a system property raises it.
 const MAX_SHARDS: i64 = 65_536;
 
-/// The number of shards in `indices/<index>/meta-<id>.dat`: the only fact of it that the closure needs. Settings are flat
-/// names with text values.
-pub fn shard_count(document: &[u8]) -> Result<u32, BodyError> {
-    let mut shards = None;
-    let mut reader = Reader::new(document)?;
-    reader.object(|reader, _index| -> Result<(), BodyError> {
-        reader.object(|reader, field| -> Result<(), BodyError> {
-            match field {
-                "settings" => reader.object(|reader, setting| -> Result<(), BodyError> {
-                    match setting {
-                        "index.number_of_shards" => shards = Some(read_count(reader)?),
-                        _ => reader.skip()?,
-                    }
-                    Ok(())
-                }),
-                _ => Ok(reader.skip()?),
-            }
-        })
-    })?;
-    reader.end()?;
-    let shards = shards.ok_or(BodyError::Lacks("index.number_of_shards"))?;
-    u32::try_from(shards)
-        .ok()
-        .filter(|_| (1..=MAX_SHARDS).contains(&shards))
-        .ok_or(BodyError::Shards(shards))
+/// `indices/<index>/meta-<id>.dat`: the only facts of it that the closure needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexMetadata {
+    /// The index's name in the cluster, as the root has it too.
+    pub index: Arc<str>,
+    pub shards: u32,
+}
+
+impl IndexMetadata {
+    /// Settings are flat names with text values.
+    pub fn parse(document: &[u8]) -> Result<Self, BodyError> {
+        let mut shards = None;
+        let mut index: Arc<str> = "".into();
+        let mut reader = Reader::new(document)?;
+        reader.object(|reader, name| -> Result<(), BodyError> {
+            index = name.into();
+            reader.object(|reader, field| -> Result<(), BodyError> {
+                match field {
+                    "settings" => reader.object(|reader, setting| -> Result<(), BodyError> {
+                        match setting {
+                            "index.number_of_shards" => shards = Some(read_count(reader)?),
+                            _ => reader.skip()?,
+                        }
+                        Ok(())
+                    }),
+                    _ => Ok(reader.skip()?),
+                }
+            })
+        })?;
+        reader.end()?;
+        let shards = shards.ok_or(BodyError::Lacks("index.number_of_shards"))?;
+        let shards = u32::try_from(shards)
+            .ok()
+            .filter(|_| (1..=MAX_SHARDS).contains(&shards))
+            .ok_or(BodyError::Shards(shards))?;
+        Ok(Self { index, shards })
+    }
 }
 
 fn read_count(reader: &mut Reader<'_>) -> Result<i64, BodyError> {
@@ -199,6 +211,12 @@ mod tests {
             listing(MAX_LISTED + 1),
             Err(BodyError::TooManyNames("indices"))
         );
+    }
+
+    fn shard_count(document: &[u8]) -> Result<u32, BodyError> {
+        let read = IndexMetadata::parse(document)?;
+        assert_eq!(&*read.index, "logs");
+        Ok(read.shards)
     }
 
     #[test]

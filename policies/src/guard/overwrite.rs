@@ -152,7 +152,7 @@ impl Guard {
                 Digest::SnapshotInfo(info) => uuid.is_none_or(|uuid| info.uuid == *uuid),
                 Digest::ShardSnapshot(body) => names.is_empty() || names.contains(&body.name),
                 Digest::GlobalMetadata
-                | Digest::IndexMetadata { .. }
+                | Digest::IndexMetadata(_)
                 | Digest::ShallowShardSnapshot
                 | Digest::ShardIndex(_) => true,
             },

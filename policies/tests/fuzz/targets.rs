@@ -11,7 +11,7 @@ use policies::format::paths::{self, PathType, ShardPaths};
 use policies::format::root::{Generation, Root};
 use policies::format::shard::{File, MAX_OBJECTS, ShardIndex, ShardSnapshot};
 use policies::format::smile;
-use policies::format::snapshot::{SnapshotInfo, shard_count};
+use policies::format::snapshot::{IndexMetadata, SnapshotInfo};
 use policies::guard::{Guard, Rules};
 use policies::identity::{Bucket, Repository};
 use policies::key::{Class, Configured, Layout, ObjectKey, Shard};
@@ -99,9 +99,10 @@ impl Reader {
                 kept_as_read(SnapshotInfo::parse(input).map(Digest::SnapshotInfo));
             }
             Target::IndexMetadata => {
-                if let Ok(shards) = shard_count(input) {
-                    assert!((1..=65_536).contains(&shards));
-                }
+                kept_as_read(IndexMetadata::parse(input).map(|read| {
+                    assert!((1..=65_536).contains(&read.shards));
+                    Digest::IndexMetadata(read)
+                }));
             }
             Target::ShardSnapshot => kept_as_read(ShardSnapshot::parse(input).map(|body| {
                 listed(&body.files);

@@ -213,10 +213,10 @@ impl Door {
         let Some(Ok(digest)) = read_digest(&class, body).await else {
             return Err(unreadable(&key));
         };
-        let Digest::IndexMetadata { shards } = *digest else {
+        let Digest::IndexMetadata(metadata) = &*digest else {
             return Err(unreadable(&key));
         };
-        for number in 0..shards {
+        for number in 0..metadata.shards {
             let shard = Shard {
                 index: Arc::clone(&part.index),
                 number,

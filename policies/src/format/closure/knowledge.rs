@@ -302,7 +302,7 @@ impl Knowledge {
                     Some(
                         Digest::SnapshotInfo(_)
                         | Digest::GlobalMetadata
-                        | Digest::IndexMetadata { .. }
+                        | Digest::IndexMetadata(_)
                         | Digest::ShardIndex(_),
                     )
                     | None => {

@@ -36,6 +36,8 @@ pub enum ProblemKind {
     Unreadable(Unreadable),
     #[error("belongs to snapshot '{0}'")]
     OtherSnapshot(Arc<str>),
+    #[error("is of index '{0}'")]
+    OtherIndex(Arc<str>),
 }
 
 impl Problem {
@@ -278,7 +280,13 @@ impl Pass<'_> {
             Seen::NotYet => return None,
             Seen::Absent | Seen::Unreadable => None,
             Seen::Read(digest) => match &*digest {
-                Digest::IndexMetadata { shards } => Some(*shards),
+                Digest::IndexMetadata(read) => {
+                    if read.index != index.name {
+                        let kind = ProblemKind::OtherIndex(read.index.clone());
+                        self.problem(&key, &class, kind, &hit);
+                    }
+                    Some(read.shards)
+                }
                 Digest::SnapshotInfo(_)
                 | Digest::GlobalMetadata
                 | Digest::ShardSnapshot(_)
@@ -350,7 +358,7 @@ fn may_lack(info: Option<&Arc<Digest>>, index: &Index, shard: u32) -> bool {
         // Without its description the snapshot is reported already, and what failed in it is not known.
         Some(
             Digest::GlobalMetadata
-            | Digest::IndexMetadata { .. }
+            | Digest::IndexMetadata(_)
             | Digest::ShardSnapshot(_)
             | Digest::ShallowShardSnapshot
             | Digest::ShardIndex(_),

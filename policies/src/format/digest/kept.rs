@@ -11,10 +11,10 @@ use std::sync::Arc;
 use super::Digest;
 use crate::format::name::BlobName;
 use crate::format::shard::{File, ShardIndex, ShardSnapshot};
-use crate::format::snapshot::SnapshotInfo;
+use crate::format::snapshot::{IndexMetadata, SnapshotInfo};
 
 /// The first byte. What is written with another one is read from the object again.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const PREFIX: &str = "__";
 /// Marks a name that is no short base64 text.
 const WHOLE: u8 = u8::MAX;
@@ -29,8 +29,9 @@ pub fn encode(digest: &Digest) -> Vec<u8> {
             out.info(info);
         }
         Digest::GlobalMetadata => out.0.push(1),
-        Digest::IndexMetadata { shards } => {
+        Digest::IndexMetadata(IndexMetadata { index, shards }) => {
             out.0.push(2);
+            out.text(index);
             out.number(u64::from(*shards));
         }
         Digest::ShardSnapshot(body) => {
@@ -61,9 +62,10 @@ pub fn decode(bytes: &[u8]) -> Option<Digest> {
     let digest = match input.byte()? {
         0 => Digest::SnapshotInfo(input.info()?),
         1 => Digest::GlobalMetadata,
-        2 => Digest::IndexMetadata {
+        2 => Digest::IndexMetadata(IndexMetadata {
+            index: input.text()?,
             shards: u32::try_from(input.number()?).ok()?,
-        },
+        }),
         3 => Digest::ShardSnapshot(ShardSnapshot {
             name: input.text()?,
             files: input.files()?,
