@@ -10,10 +10,12 @@ import time
 from rig import stores
 from rig.check import cycles, expect, main, note, promise
 from rig.crash import Ledger, Storm, come_to_rest, inspect
-from rig.gateway import Gateway, Store
+from rig.gateway import BASE, BUCKET, REPOSITORY, Gateway, Store
 from rig.s3 import Client
 from rig.volume import files_of
 
+PART = 5 << 20
+EMPTY_ROOT = b'{"min_version":"7.12.0","uuid":"5Wr1DzvyT_O0zyRDUhUqzg","cluster_id":"Zq3sGkWcTfSf6Y1nC3mBvw","snapshots":[],"indices":{}}'
 SWEEP = 25  # every so many cycles all contents are read, not only those just written
 
 
@@ -64,6 +66,28 @@ def killed_on_an_s3_store_it_keeps_every_acknowledged_object(bench):
 
     kill_over_and_over(bench, Store.service(account), stored)
     expect("uploads left open at the store", account.boto().list_multipart_uploads(Bucket=account.bucket).get("Uploads", []), [])
+
+
+@promise
+def a_root_in_parts_is_committed_whole_over_a_kill_after_each_part(bench):
+    gateway = Gateway(bench, "parts", Store.directory(bench.folder("parts-store"))).start()
+    root = EMPTY_ROOT[:1] + b" " * (2 * PART) + EMPTY_ROOT[1:]
+    name, parts = f"{BASE}/index-0", []
+    upload = gateway.account.boto().create_multipart_upload(Bucket=BUCKET, Key=name)["UploadId"]
+    for number in (1, 2, 3):
+        piece = root[(number - 1) * PART:number * PART]
+        made = gateway.account.boto().upload_part(Bucket=BUCKET, Key=name, UploadId=upload, PartNumber=number, Body=piece)
+        parts.append({"PartNumber": number, "ETag": made["ETag"]})
+        gateway.kill()
+        gateway.start()
+    expect("restore points before it is completed", gateway.ask("restore-points", REPOSITORY), [])
+    gateway.account.boto().complete_multipart_upload(Bucket=BUCKET, Key=name, UploadId=upload, MultipartUpload={"Parts": parts})
+    for _ in range(2):
+        expect("the root, whole", Client(gateway.account).call("GET", name)[1] == root, True)
+        expect("restore points", [point["generation"] for point in gateway.ask("restore-points", REPOSITORY)], [0])
+        gateway.kill()
+        gateway.start()
+    gateway.stop()
 
 
 main()
