@@ -58,7 +58,7 @@ class Rig:
         for node in self.nodes:
             told = node.mirror(target).get("applier") or ""
             for other in self.nodes:
-                if told == f"127.0.0.1:{other.port} pid {other.pid()}":
+                if told == f"127.0.0.1:{other.port} pid {other.pid}":
                     return other
         return None
 
@@ -134,7 +134,7 @@ class Rig:
         self.taken += 1
 
     def until_served(self, target, node):
-        name = f"127.0.0.1:{node.port} pid {node.pid()}"
+        name = f"127.0.0.1:{node.port} pid {node.pid}"
         wait_until(lambda: node.mirror(target).get("applier") == name, TAKEN_OVER, f"{node.name} applies to {target}", pause=0.1)
 
     def in_sync(self):

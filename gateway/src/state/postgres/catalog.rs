@@ -1,4 +1,4 @@
-//! Objects: looking one up, recording a put, hiding removed ones.
+//! Objects: looking one up, recording a put.
 //!
 //! Invariant: an object's row, its journal entry, its repository's counters and the tombstone of what it
 //! replaces are one transaction, made at the repository's turn.
@@ -16,8 +16,8 @@ use super::writer::{Fault, Record, Tx};
 use super::{answers, intents, restore_points, tombstones, uploads};
 use crate::state::leave::Leave;
 use crate::state::{
-    BucketId, Change, Error, JournalEntry, Lookup, Object, Put, Recorded, Removal, RepositoryId,
-    Result, WriteError, stored,
+    BucketId, Change, Error, JournalEntry, Lookup, Object, Put, Recorded, RepositoryId, Result,
+    WriteError, stored,
 };
 
 /// The object and whether an intent on its key is open, both at one instant.
@@ -338,81 +338,6 @@ async fn insert(db: &ClientWrapper, put: &Put, sequence: u64) -> Result<(), Faul
     Ok(())
 }
 
-/// Hides objects. None for a key that had none.
-pub(super) async fn remove(
-    tx: &mut Tx,
-    leave: &Leave,
-    removals: &[Removal],
-    judged: Option<u64>,
-) -> Result<Vec<Option<Object>>, Fault> {
-    require_judged(tx, removals, judged).await?;
-    let mut removed = Vec::with_capacity(removals.len());
-    for removal in removals {
-        removed.push(remove_one(tx, leave, removal).await?);
-    }
-    Ok(removed)
-}
-
-/// A refused request is taken back, so the row may be looked at after it was hidden.
-pub(super) async fn remove_unchanged(
-    tx: &mut Tx,
-    leave: &Leave,
-    removal: &Removal,
-    sequence: u64,
-    judged: Option<u64>,
-) -> Result<Object, Fault> {
-    require_judged(tx, std::slice::from_ref(removal), judged).await?;
-    match remove_one(tx, leave, removal).await? {
-        Some(old) if old.sequence == sequence => Ok(old),
-        other => Err(WriteError::Exists(other.map(Box::new)).into()),
-    }
-}
-
-async fn require_judged(tx: &Tx, removals: &[Removal], judged: Option<u64>) -> Result<(), Fault> {
-    if removals.iter().any(|removal| removal.journalled) {
-        intents::require_judged(tx, judged, false).await?;
-    }
-    Ok(())
-}
-
-async fn remove_one(
-    tx: &mut Tx,
-    leave: &Leave,
-    removal: &Removal,
-) -> Result<Option<Object>, Fault> {
-    lock::check(tx, leave, removal.repository)?;
-    if intents::is_open(tx.db(), removal.bucket, &removal.key).await? {
-        return Err(WriteError::KeyBusy.into());
-    }
-    let Some(old) = find(tx.db(), removal.bucket, &removal.key).await? else {
-        return Ok(None);
-    };
-    if old.repository != removal.repository {
-        return Err(Error::Failed("the object belongs to another repository".into()).into());
-    }
-    hide(tx.db(), removal.bucket, &removal.key).await?;
-    let known = tx.known_mut()?;
-    known.lost(old.size);
-    let sequence = known.next_sequence(removal.journalled)?;
-    if removal.journalled {
-        known.counters.last_change = sequence;
-        journal_delete(tx.db(), removal, sequence).await?;
-    }
-    if let Some(retain_ms) = removal.retain_ms {
-        tombstones::write(tx, &old, &removal.key, sequence, retain_ms).await?;
-    } else {
-        restore_points::broken(
-            tx.db(),
-            removal.repository,
-            old.sequence,
-            sequence,
-            u64::MAX,
-        )
-        .await?;
-    }
-    Ok(Some(old))
-}
-
 async fn journal_put(db: &ClientWrapper, put: &Put, sequence: u64) -> Result<(), Fault> {
     execute(
         db,
@@ -425,21 +350,6 @@ async fn journal_put(db: &ClientWrapper, put: &Put, sequence: u64) -> Result<(),
             &&*put.etag,
             &put.hash.as_ref().map(<[u8; 32]>::as_slice),
             &put.now_ms,
-        ],
-    )
-    .await?;
-    Ok(())
-}
-
-async fn journal_delete(db: &ClientWrapper, removal: &Removal, sequence: u64) -> Result<(), Fault> {
-    execute(
-        db,
-        "INSERT INTO journal (repository, sequence, key, at_ms) VALUES ($1, $2, $3, $4)",
-        &[
-            &removal.repository.0,
-            &int(sequence),
-            &removal.key.as_str().as_bytes(),
-            &removal.now_ms,
         ],
     )
     .await?;

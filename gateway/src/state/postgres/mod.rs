@@ -30,6 +30,7 @@ mod open;
 mod part_contents;
 mod plain;
 mod positions;
+mod removals;
 mod restore_points;
 mod rows;
 mod schema;
@@ -268,7 +269,7 @@ impl State for Database {
         let turn = self.turn_of(&leave)?;
         self.writers
             .write(turn, move |tx| {
-                Box::pin(async move { catalog::remove(tx, &leave, &removals, None).await })
+                Box::pin(async move { removals::remove(tx, &leave, &removals, None).await })
             })
             .await
     }
@@ -284,7 +285,7 @@ impl State for Database {
         self.writers
             .write(removal.repository.0, move |tx| {
                 Box::pin(async move {
-                    catalog::remove_unchanged(tx, &leave, &removal, sequence, judged).await
+                    removals::remove_unchanged(tx, &leave, &removal, sequence, judged).await
                 })
             })
             .await

@@ -14,7 +14,7 @@ use policies::lock::Permit;
 
 use super::rows::{column, count, execute, first, int};
 use super::writer::{Fault, Tx, WHOLE};
-use super::{Database, answers, catalog, intents, read, unrefusable};
+use super::{Database, answers, intents, read, removals, unrefusable};
 use crate::state::leave::Leave;
 use crate::state::{
     Duty, Intent, IntentId, NewIntent, Nodes, Object, Removal, RepositoryId, Result, WriteError,
@@ -288,7 +288,7 @@ impl Nodes for Database {
         let turn = self.turn_of(&leave)?;
         self.writers
             .write(turn, move |tx| {
-                Box::pin(async move { catalog::remove(tx, &leave, &removals, Some(judged)).await })
+                Box::pin(async move { removals::remove(tx, &leave, &removals, Some(judged)).await })
             })
             .await
     }

@@ -247,21 +247,26 @@ async fn forget(
     Ok(())
 }
 
-/// Something that was visible from one sequence to another is not held any more. Restore points after `spares` did not need it,
-/// nor the newest of those at it: an adoption notes several roots at one sequence.
-pub(super) async fn broken(
+/// Things that were visible from one sequence to another are not held any more. Restore points after `spares` did not need
+/// them, nor the newest of those at it: an adoption notes several roots at one sequence.
+pub(super) async fn all_broken(
     db: &ClientWrapper,
     repository: RepositoryId,
-    from: u64,
-    until: u64,
+    visible: &[(u64, u64)],
     spares: u64,
 ) -> Result<(), Fault> {
+    if visible.is_empty() {
+        return Ok(());
+    }
+    let from: Vec<i64> = visible.iter().map(|(from, _)| int(*from)).collect();
+    let until: Vec<i64> = visible.iter().map(|(_, until)| int(*until)).collect();
     execute(
         db,
-        "UPDATE restore_points SET complete = false WHERE repository = $1 AND sequence >= $2 AND sequence < $3
+        "UPDATE restore_points p SET complete = false WHERE repository = $1 AND complete AND EXISTS
+         (SELECT 1 FROM unnest($2::bigint[], $3::bigint[]) AS v (since, until) WHERE p.sequence >= v.since AND p.sequence < v.until)
            AND (sequence < $4 OR sequence = $4 AND generation <
              (SELECT max(generation) FROM restore_points WHERE repository = $1 AND sequence = $4))",
-        &[&repository.0, &int(from), &int(until), &int(spares)],
+        &[&repository.0, &from, &until, &int(spares)],
     )
     .await?;
     Ok(())

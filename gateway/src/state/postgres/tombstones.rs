@@ -41,6 +41,53 @@ pub(super) async fn write(
     Ok(())
 }
 
+/// Of objects that stay at their names: each with the sequence of its removal, and how long it is held.
+pub(super) async fn write_all(tx: &Tx, hidden: &[(Object, u64, u64)]) -> Result<(), Fault> {
+    if hidden.is_empty() {
+        return Ok(());
+    }
+    let removed: Vec<i64> = hidden.iter().map(|(_, n, _)| int(*n)).collect();
+    let due: Vec<i64> = hidden.iter().map(|(_, _, ms)| due(tx, *ms)).collect();
+    let old = || hidden.iter().map(|(old, _, _)| old);
+    let keys: Vec<&[u8]> = old().map(|o| o.key.as_str().as_bytes()).collect();
+    let repositories: Vec<i64> = old().map(|o| o.repository.0).collect();
+    let sizes: Vec<i64> = old().map(|o| int(o.size)).collect();
+    let etags: Vec<&str> = old().map(|o| &*o.etag).collect();
+    let hashes: Vec<Option<&[u8]>> = old()
+        .map(|o| o.hash.as_ref().map(<[u8; 32]>::as_slice))
+        .collect();
+    let identities: Vec<&str> = old().map(|o| &*o.identity.0).collect();
+    let times: Vec<i64> = old().map(|o| o.modified_ms).collect();
+    let sequences: Vec<i64> = old().map(|o| int(o.sequence)).collect();
+    let details: Vec<Option<String>> = old()
+        .map(|o| stored::details_text(o.details.as_deref()))
+        .collect();
+    execute(
+        tx.db(),
+        "INSERT INTO tombstones (location, removed, due_ms, key, repository, size, etag, hash, identity, modified_ms, sequence, details)
+         SELECT key, removed, due_ms, key, repository, size, etag, hash, identity, modified_ms, sequence, details
+         FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[], $7::bytea[], $8::text[],
+                     $9::bigint[], $10::bigint[], $11::text[])
+             WITH ORDINALITY AS t (removed, due_ms, key, repository, size, etag, hash, identity, modified_ms, sequence, details, nth)
+         ORDER BY nth",
+        &[
+            &removed,
+            &due,
+            &keys,
+            &repositories,
+            &sizes,
+            &etags,
+            &hashes,
+            &identities,
+            &times,
+            &sequences,
+            &details,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
 /// What is not journalled is no mirror's concern.
 pub(super) async fn reapable(
     db: &ClientWrapper,
@@ -123,34 +170,31 @@ pub(super) async fn relocate(
 }
 
 pub(super) async fn forget(tx: &Tx, leave: &Leave, ids: &[u64], spares: u64) -> Result<(), Fault> {
-    for id in ids {
-        let Some((repository, from, until)) = check(tx, leave, *id).await? else {
-            continue;
-        };
-        execute(
-            tx.db(),
-            "DELETE FROM tombstones WHERE id = $1",
-            &[&int(*id)],
-        )
-        .await?;
-        restore_points::broken(tx.db(), repository, from, until, spares).await?;
+    let ids: Vec<i64> = ids.iter().copied().map(int).collect();
+    let rows = query(
+        tx.db(),
+        "DELETE FROM tombstones WHERE id = ANY ($1) RETURNING repository, sequence, removed",
+        &[&ids],
+    )
+    .await?;
+    let mut visible = Vec::with_capacity(rows.len());
+    for row in &rows {
+        lock::check(tx, leave, RepositoryId(column(row, 0)?))?;
+        visible.push((count(row, 1)?, count(row, 2)?));
     }
-    Ok(())
+    restore_points::all_broken(tx.db(), tx.known()?.id, &visible, spares).await
 }
 
-/// The permit is good for the tombstone's repository; one that is gone needs none. Whose it is, and from which
-/// sequence to which it was visible.
-async fn check(tx: &Tx, leave: &Leave, id: u64) -> Result<Option<(RepositoryId, u64, u64)>, Fault> {
+/// The permit is good for the tombstone's repository; one that is gone needs none.
+async fn check(tx: &Tx, leave: &Leave, id: u64) -> Result<(), Fault> {
     let row = first(
         tx.db(),
-        "SELECT repository, sequence, removed FROM tombstones WHERE id = $1",
+        "SELECT repository FROM tombstones WHERE id = $1",
         &[&int(id)],
     )
     .await?;
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    let repository = RepositoryId(column(&row, 0)?);
-    lock::check(tx, leave, repository)?;
-    Ok(Some((repository, count(&row, 1)?, count(&row, 2)?)))
+    if let Some(row) = row {
+        lock::check(tx, leave, RepositoryId(column(&row, 0)?))?;
+    }
+    Ok(())
 }
