@@ -66,6 +66,8 @@ pub async fn run(link: Arc<Link>, control: Arc<Control>) {
             Ok(Some(duty)) => {
                 backoff = Backoff::default();
                 on_duty(&link, &control, duty.into()).await;
+                // Whoever applies from here on says what is in the way.
+                control.well();
             }
             Ok(None) => control.wait(round, GLANCE).await,
             Err(e) => {
