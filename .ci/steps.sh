@@ -13,7 +13,7 @@ dependencies() {
   "$ROOT/.ci/policies-stay-pure"
 }
 
-suite() { SNAPGATE_INSTANTS=10000 SNAPGATE_SCHEDULES=200 SNAPGATE_FUZZ=1000000 cargo suite; } # the second command of README.md
+suite() { SNAPGATE_INSTANTS=10000 SNAPGATE_SCHEDULES=10000 SNAPGATE_FUZZ=1000000 cargo suite; } # the second command of README.md
 
 release() { cargo build --ignore-rust-version --release --locked --package snapgate; } # what its first command builds and runs
 

@@ -85,8 +85,9 @@ impl Gate {
                 }
             }
         }
-        // A doubt that is written down ends where that ends.
-        if matches!(self.told().lock, Lock::Frozen { .. }) {
+        // A doubt that is written down ends where that ends. That a start is to be made up for never is.
+        let unfinished = self.doubted() == Some(Freeze::StoreUnreachable);
+        if matches!(self.told().lock, Lock::Frozen { .. }) && !unfinished {
             self.trust();
         }
     }

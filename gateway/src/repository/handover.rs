@@ -82,12 +82,18 @@ impl Door {
         reason: Option<String>,
     ) -> Result<LockRow, Error> {
         if let Some(reason) = open.gate.doubted() {
-            return match ask {
-                Ask::Thaw { .. } => self.thaw_here(open).await,
-                Ask::Lock { .. } | Ask::Unlock | Ask::Freeze => {
-                    Err(refused(&Denied::Frozen(reason), &open.name))
+            match ask {
+                Ask::Thaw { .. } => {
+                    self.start_again(open).await?;
+                    let row = open.gate.row();
+                    if !matches!(row.lock, Lock::Frozen { .. }) {
+                        return Ok(row);
+                    }
                 }
-            };
+                Ask::Lock { .. } | Ask::Unlock | Ask::Freeze => {
+                    return Err(refused(&Denied::Frozen(reason), &open.name));
+                }
+            }
         }
         let _moving = open.gate.moving.lock().await;
         let mut wait_mirror = None;
@@ -229,18 +235,6 @@ impl Door {
             | Lock::Fenced { .. } => {}
         }
         Ok(())
-    }
-
-    /// What a start could not do, because its store did not answer, is done now.
-    async fn thaw_here(&self, open: &OpenRepository) -> Result<LockRow, Error> {
-        self.start_again(open).await?;
-        match open.gate.row() {
-            LockRow {
-                lock: Lock::Frozen { reason, .. },
-                ..
-            } => Err(refused(&Denied::Frozen(reason), &open.name)),
-            row => Ok(row),
-        }
     }
 
     /// A recovery takes a new number in the store first, so that any other gateway there freezes.

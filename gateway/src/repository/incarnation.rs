@@ -217,7 +217,8 @@ impl Door {
             }
             Err(e) => {
                 tracing::error!(store = %name, cause = %e, "the store does not take this start's number: its repositories are frozen");
-                for open in here.iter().filter(|open| !open.gate.is_frozen()) {
+                // Also who is frozen: a thaw makes up for the start first.
+                for open in here.iter().filter(|open| open.incarnation.lock().is_none()) {
                     open.gate.doubt(Freeze::StoreUnreachable);
                 }
                 false

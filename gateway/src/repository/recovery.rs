@@ -98,9 +98,9 @@ impl Door {
             ));
         }
         let mut swept = HashSet::new();
-        let here = self.in_store(&open.plan.store);
-        if here.iter().any(|other| other.gate.doubted().is_none()) {
-            // Who serves already has uploads under way that no row names yet.
+        let serves = |other: &Arc<OpenRepository>| !other.gate.is_frozen();
+        if self.in_store(&open.plan.store).iter().any(serves) {
+            // Uploads are under way there that no row names yet.
             swept.insert(open.plan.store.clone());
         }
         self.settle_start(open, &mut swept).await?;

@@ -349,9 +349,14 @@ impl Door {
     /// Before a root is committed: no other gateway has started on this store since this one did.
     async fn alone(&self, found: &Found) -> Result<(), Error> {
         let open = &found.open;
-        let ours = *open.incarnation.lock();
-        let (Class::Root(_), Some(ours)) = (&found.class, ours) else {
+        let Class::Root(_) = &found.class else {
             return Ok(());
+        };
+        let Some(ours) = *open.incarnation.lock() else {
+            return Err(Error::SlowDown(format!(
+                "Repository '{}' has no number in its store: another gateway could not be noticed; try again.",
+                open.name
+            )));
         };
         let standing = incarnation::standing(
             self.state.as_ref(),

@@ -101,9 +101,13 @@ fn a_seed_reproduces_its_schedule() {
     }
 }
 
-/// An event without what is random on purpose: hand-over ids and tokens.
+/// An event without what is random on purpose: hand-over ids, tokens, and how second names end.
 fn shape(event: &Event) -> String {
     match event {
+        Event::Effect { name, .. } if name.starts_with(".snapgate/kept/") => {
+            let (place, _random) = name.rsplit_once('-').unwrap();
+            place.to_owned()
+        }
         Event::Effect { name, .. } if name.starts_with(".snapgate/") => name.clone(),
         Event::Rest { .. } => "at rest".into(),
         event => format!("{event:?}"),

@@ -94,7 +94,7 @@ pub enum Event {
         life: Life,
         lineage: Lineage,
     },
-    /// The start is through; frozen or not.
+    /// The start is through, frozen or not; or an operator thawed what listened frozen.
     Listens {
         life: Life,
         frozen: bool,

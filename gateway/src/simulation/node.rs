@@ -227,7 +227,14 @@ impl Node {
 
     pub async fn operate(&self, ask: Ask) -> Result<Lock, String> {
         let what = format!("{ask:?}");
+        let was_frozen = self.open.gate.is_frozen();
         let done = self.door.hand_over(&self.open, ask, None).await;
+        if was_frozen && !self.open.gate.is_frozen() {
+            self.history.add(Event::Listens {
+                life: self.life,
+                frozen: false,
+            });
+        }
         let answer = done.map(|row| row.lock).map_err(|e| e.to_string());
         self.history
             .note(format!("{:?} {what}: {answer:?}", self.life));

@@ -8,8 +8,11 @@ use std::task::Poll;
 
 use policies::format::build::Request;
 
+use crate::repository::handover::Ask;
 use crate::repository::miniature::World;
+use crate::stores::faults::{Fault, Faulty};
 use crate::stores::late::{self, Late};
+use crate::stores::metrics::Operation;
 use crate::stores::{Error, Store};
 
 /// Polls some work so many times, then lets it go: the process died there. None = it was not done.
@@ -128,4 +131,36 @@ async fn a_start_without_its_store_is_made_up_for_when_the_store_answers() {
     for request in requests {
         world.send(request).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_thaw_after_a_start_without_a_number_takes_one_or_refuses() {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    let freeze = world.door.hand_over(&world.open, Ask::Freeze, None);
+    freeze.await.unwrap();
+    let mut faulty = None;
+    let mut world = world
+        .restart_behind(|store| {
+            let store = Arc::new(Faulty::new(store));
+            store.plan(Operation::Begin, Fault::FailBefore(Error::Unknown));
+            faulty = Some(Arc::clone(&store));
+            store
+        })
+        .await;
+    assert!(world.open.incarnation.lock().is_none());
+    let faulty = faulty.unwrap();
+    faulty.plan(Operation::Begin, Fault::FailBefore(Error::Unknown));
+    let thaw = || Ask::Thaw { recover: false };
+    let refused = world.door.hand_over(&world.open, thaw(), None).await;
+    let said = refused.unwrap_err().to_string();
+    assert!(
+        said.contains("does not take the gateway's number"),
+        "{said}"
+    );
+    assert!(world.open.gate.is_frozen());
+    let thawed = world.door.hand_over(&world.open, thaw(), None).await;
+    thawed.unwrap();
+    assert!(world.open.incarnation.lock().is_some());
+    world.snapshot("two").await;
 }

@@ -41,6 +41,8 @@ struct Judge {
     listening: BTreeSet<Life>,
     /// Also those that ended since.
     listened: BTreeSet<Life>,
+    /// The numbers of those that were not frozen, at their start or after a thaw.
+    served: BTreeSet<u64>,
     /// Epoch -> holder and how its anchor reads.
     anchors: BTreeMap<u64, Bytes>,
     held: BTreeMap<u64, String>,
@@ -52,6 +54,8 @@ struct Judge {
     /// Numbers of the journal, with what they name.
     numbers: BTreeMap<u64, (Lineage, String, Option<Vec<u8>>)>,
     journal: BTreeMap<(Lineage, String), Vec<Option<Vec<u8>>>>,
+    /// What was copied -> from which, with the journal up to which number.
+    copies: BTreeMap<Lineage, (Lineage, u64)>,
     /// Copied while it ran: what it acknowledges from then on, its copy need not know.
     copied_running: BTreeSet<Lineage>,
     effects: BTreeMap<String, Vec<(usize, Option<Bytes>)>>,
@@ -78,12 +82,21 @@ impl Judge {
         self.broken.get_or_insert(what);
     }
 
-    /// Another gateway that came later serves, or did.
+    fn number(&self, life: Life) -> u64 {
+        self.number_of.get(&life).copied().unwrap_or(0)
+    }
+
+    /// Another gateway that came later listens, or did.
     fn is_overtaken(&self, life: Life) -> bool {
-        let ours = self.number_of.get(&life).copied().unwrap_or(0);
         self.incarnations
-            .range(ours + 1..)
+            .range(self.number(life) + 1..)
             .any(|(_, other)| self.listened.contains(other))
+    }
+
+    /// Another gateway serves by a later number, or did. One that has a number and is still frozen does not: it has not
+    /// yet ended the uploads that others began before, or has given up on its number.
+    fn is_replaced(&self, life: Life) -> bool {
+        self.served.range(self.number(life) + 1..).next().is_some()
     }
 
     /// What it tells is not judged: another gateway serves, or a copy of its database may do so from now on.
@@ -108,15 +121,7 @@ impl Judge {
             Event::Started { life, lineage } => {
                 self.lineage_of.insert(*life, *lineage);
             }
-            Event::Listens { life, .. } => {
-                self.listening.insert(*life);
-                self.listened.insert(*life);
-                let lineage = self.lineage_of.get(life).copied();
-                if let Some(lineage) = lineage.filter(|lineage| self.serves(*lineage).is_some()) {
-                    let held = self.rows.get(&lineage).copied().flatten();
-                    self.highest_held = self.highest_held.max(held.unwrap_or(0));
-                }
-            }
+            Event::Listens { life, frozen } => self.listens(*life, *frozen),
             Event::Ended { life } => {
                 self.listening.remove(life);
             }
@@ -125,17 +130,7 @@ impl Judge {
                 cluster,
                 life,
                 asked,
-            } => {
-                let operation_ = Operation {
-                    cluster,
-                    life: *life,
-                    asked: asked.clone(),
-                    began: self.at,
-                    ended: None,
-                    overtaken: false,
-                };
-                self.asked.insert(*operation, operation_);
-            }
+            } => self.asks(*operation, cluster, *life, asked),
             Event::Told { operation, told } => self.told(*operation, told),
             Event::Effect {
                 life,
@@ -159,20 +154,10 @@ impl Judge {
                 row_holder,
                 ..
             } => {
-                // free keys have intents too, while nobody holds the lock
-                let held = row_holder.is_some();
-                if epoch != row_epoch || (held && row_holder.as_ref() != Some(cluster)) {
-                    self.breaks(format!("W3: intent {intent} of {cluster} at epoch {epoch} while the row said {row_holder:?} at {row_epoch}"));
-                }
-                if self.intents.insert((*lineage, *intent), true).is_some() {
-                    self.breaks(format!("W8: intent {intent} was opened twice"));
-                }
+                let row = (*row_epoch, row_holder.as_deref());
+                self.intent_opened((*lineage, *intent), (*epoch, cluster), row);
             }
-            Event::IntentEnded { lineage, intent } => {
-                if self.intents.insert((*lineage, *intent), false) == Some(false) {
-                    self.breaks(format!("W8: intent {intent} ended twice"));
-                }
-            }
+            Event::IntentEnded { lineage, intent } => self.intent_ended(*lineage, *intent),
             Event::Journal {
                 lineage,
                 sequence,
@@ -184,23 +169,7 @@ impl Judge {
                 to,
                 sequence,
                 running,
-            } => {
-                if *running {
-                    self.copied_running.insert(*from);
-                }
-                // the copy's journal is the original's up to here
-                let copied: Vec<_> = self
-                    .journal
-                    .iter()
-                    .filter(|((lineage, _), _)| lineage == from)
-                    .map(|((_, key), hashes)| ((*to, key.clone()), hashes.clone()))
-                    .collect();
-                if *sequence > 0 {
-                    self.journal.extend(copied);
-                }
-                let row = self.rows.get(from).copied().flatten();
-                self.rows.insert(*to, row);
-            }
+            } => self.copied(*from, *to, *sequence, *running),
             Event::Rest {
                 lineage,
                 store,
@@ -211,6 +180,71 @@ impl Judge {
             Event::Broken(what) => self.breaks(what.clone()),
             Event::Note(_) => {}
         }
+    }
+
+    fn listens(&mut self, life: Life, frozen: bool) {
+        self.listening.insert(life);
+        self.listened.insert(life);
+        if !frozen {
+            self.served.insert(self.number(life));
+        }
+        let lineage = self.lineage_of.get(&life).copied();
+        if let Some(lineage) = lineage.filter(|lineage| self.serves(*lineage).is_some()) {
+            let held = self.rows.get(&lineage).copied().flatten();
+            self.highest_held = self.highest_held.max(held.unwrap_or(0));
+        }
+    }
+
+    fn asks(&mut self, number: usize, cluster: &'static str, life: Life, asked: &Asked) {
+        let operation = Operation {
+            cluster,
+            life,
+            asked: asked.clone(),
+            began: self.at,
+            ended: None,
+            overtaken: false,
+        };
+        self.asked.insert(number, operation);
+    }
+
+    /// Free keys have intents too, while nobody holds the lock.
+    fn intent_opened(
+        &mut self,
+        (lineage, intent): (Lineage, i64),
+        (epoch, cluster): (u64, &str),
+        (row_epoch, row_holder): (u64, Option<&str>),
+    ) {
+        if epoch != row_epoch || row_holder.is_some_and(|holder| holder != cluster) {
+            self.breaks(format!("W3: intent {intent} of {cluster} at epoch {epoch} while the row said {row_holder:?} at {row_epoch}"));
+        }
+        if self.intents.insert((lineage, intent), true).is_some() {
+            self.breaks(format!("W8: intent {intent} was opened twice"));
+        }
+    }
+
+    fn intent_ended(&mut self, lineage: Lineage, intent: i64) {
+        if self.intents.insert((lineage, intent), false) == Some(false) {
+            self.breaks(format!("W8: intent {intent} ended twice"));
+        }
+    }
+
+    /// The copy's journal is the original's up to here.
+    fn copied(&mut self, from: Lineage, to: Lineage, sequence: u64, running: bool) {
+        self.copies.insert(to, (from, sequence));
+        if running {
+            self.copied_running.insert(from);
+        }
+        if sequence > 0 {
+            let copied: Vec<_> = self
+                .journal
+                .iter()
+                .filter(|((lineage, _), _)| *lineage == from)
+                .map(|((_, key), hashes)| ((to, key.clone()), hashes.clone()))
+                .collect();
+            self.journal.extend(copied);
+        }
+        let row = self.rows.get(&from).copied().flatten();
+        self.rows.insert(to, row);
     }
 
     fn lock(&mut self, lineage: Lineage, epoch: u64, state: &str, holder: Option<&str>) {
@@ -284,7 +318,7 @@ impl Judge {
     ) {
         let is_root = matches!(class, Class::Root(_));
         let overtaken = self.is_overtaken(life);
-        if is_root && overtaken {
+        if is_root && self.is_replaced(life) {
             self.breaks(format!(
                 "W13: {life:?} changed root '{name}' although a later gateway served"
             ));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use policies::key::Writing;
 
-use super::super::history::{Asked, Lineage, Told};
+use super::super::history::{Asked, Life, Lineage, Told};
 use super::super::node::BASE;
 use super::{Judge, class};
 
@@ -42,7 +42,7 @@ impl Judge {
             }
         }
         self.nothing_is_lost(&store, &known);
-        self.nothing_comes_back(&known);
+        self.nothing_comes_back(lineage, &known);
         self.commits_follow_effects(lineage);
     }
 
@@ -102,15 +102,40 @@ impl Judge {
         }
     }
 
+    /// An entry of one lineage's journal is one of another's as well.
+    fn knows(&self, lineage: Lineage, of: Lineage, number: u64) -> bool {
+        lineage == of
+            || self
+                .copies
+                .get(&lineage)
+                .is_some_and(|(from, upto)| number <= *upto && self.knows(*from, of, number))
+    }
+
+    /// The database that knew of the delete is not the one that goes on, nor what that was copied from: the bytes are
+    /// still in the store, and a recovery leaks rather than loses.
+    fn is_delete_forgotten(&self, lineage: Lineage, life: Life, key: &str) -> bool {
+        let by = self.lineage_of.get(&life);
+        self.numbers.iter().any(|(number, (of, name, hash))| {
+            by == Some(of) && name == key && hash.is_none() && !self.knows(lineage, *of, *number)
+        })
+    }
+
     /// What was deleted after every write of it was over is not there again.
-    fn nothing_comes_back(&mut self, known: &BTreeMap<&str, (u64, Option<&Vec<u8>>)>) {
+    fn nothing_comes_back(
+        &mut self,
+        lineage: Lineage,
+        known: &BTreeMap<&str, (u64, Option<&Vec<u8>>)>,
+    ) {
         let gone = self.asked.values().find_map(|op| {
             let Asked::Delete { key } = &op.asked else {
                 return None;
             };
             let done = matches!(op.ended, Some((_, Told::Ok))) && !op.overtaken;
-            (done && known.contains_key(key.as_str()) && self.is_over_before(key, op.began))
-                .then(|| format!("W9: deleted '{key}' is there again"))
+            (done
+                && known.contains_key(key.as_str())
+                && self.is_over_before(key, op.began)
+                && !self.is_delete_forgotten(lineage, op.life, key))
+            .then(|| format!("W9: deleted '{key}' is there again"))
         });
         if let Some(gone) = gone {
             self.breaks(gone);
