@@ -205,7 +205,8 @@ def killed_in_the_midst_of_snapshots_a_barrier_mirror_has_all_that_were_acknowle
 @promise
 def killed_in_the_midst_of_snapshots_an_async_mirror_lacks_exactly_what_promote_lists(bench):
     def behind(a):
-        return a.mirror("us")["lag"]["restore_points"] >= 3
+        mirror = a.mirror("us")
+        return mirror["newest_restore_point"] is not None and mirror["lag"]["restore_points"] >= 3
 
     folders, history = killed_in_the_midst(bench, 'mode = "async", bandwidth = "150KB/s"', behind)
     there = {name: {one["name"] for one in repository.newest_root(folder / BASE)[1]["snapshots"]} for name, folder in folders.items()}
