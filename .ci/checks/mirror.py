@@ -6,19 +6,19 @@ and nothing else, is read by `rig.repository`, which shares no line with the gat
 own straight from the target. `CYCLES` sets the number of cuts (CI: 200), `SEED` repeats a run.
 """
 
-import filecmp
 import os
 import random
 import time
 
 from rig import repository
-from rig.check import cycles, expect, main, note, promise
+from rig.check import cycles, main, note, promise
 from rig.gateway import BASE, Gateway, Store
 from rig.history import History, Restorer
 from rig.link import Link, sizes
+from rig.mirrored import expect_same
 from rig.node import give_to_nobody
 from rig.process import wait_until
-from rig.s3 import Account, Client
+from rig.s3 import Account
 from rig.stores import BUCKET, KEY, SECRET, Versitygw
 
 RESTORED = 50  # one cut in so many is restored by a real cluster
@@ -110,12 +110,7 @@ class Rig:
         """At rest: the names that the gateway shows, with the same bytes as at the source."""
         wait_until(lambda: self.gateway.mirror(target)["state"] == "in_sync", 120, f"mirror {target} has everything", pause=0.2)
         folder = {"near": self.near, "far": self.far}[target].folder
-        client = Client(self.gateway.account)
-        names = [key.removeprefix(f"{BASE}/") for key in client.list(f"{BASE}/")]
-        client.close()
-        expect(f"names on {target}", sorted(set(repository.files(folder, ".")) ^ set(names)), [])
-        _, other, failed = filecmp.cmpfiles(self.source / BASE, folder, names, shallow=False)
-        expect(f"files that differ on {target}", other + failed, [])
+        expect_same(target, self.gateway.account, self.source / BASE, folder)
 
 
 @promise

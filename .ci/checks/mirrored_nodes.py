@@ -6,7 +6,6 @@ copying, or stopped until the other has taken over and then woken up again. Afte
 `CYCLES` sets the number of kills (CI: 5), `SEED` repeats a run.
 """
 
-import filecmp
 import os
 import random
 import time
@@ -15,6 +14,7 @@ from rig import repository
 from rig.check import cycles, expect, main, note, promise
 from rig.gateway import BASE, REPOSITORY, Gateway, Store
 from rig.history import History
+from rig.mirrored import expect_same
 from rig.postgres import Postgres
 from rig.process import wait_until
 from rig.s3 import Client
@@ -144,12 +144,7 @@ class Rig:
                 wait_until(lambda: node.mirror(target)["state"] == "in_sync", 120, f"mirror {target} has everything", pause=0.2)
             told = [{key: value for key, value in node.mirror(target).items() if key != "seconds_to_catch_up"} for node in self.nodes]
             expect(f"what the nodes say of {target}", told[0], told[1])
-            client = Client(self.nodes[1].account)
-            names = [key.removeprefix(f"{BASE}/") for key in client.list(f"{BASE}/")]
-            client.close()
-            expect(f"names on {target}", sorted(set(repository.files(folder, ".")) ^ set(names)), [])
-            _, other, failed = filecmp.cmpfiles(self.source / BASE, folder, names, shallow=False)
-            expect(f"files that differ on {target}", other + failed, [])
+            expect_same(target, self.nodes[1].account, self.source / BASE, folder)
 
 
 @promise

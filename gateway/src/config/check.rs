@@ -419,27 +419,20 @@ fn repository(
             "choose another path",
         ));
     }
+    let duration = |key: &str, text: &str, remedy: &str| {
+        units::duration(text).map_err(|e| Error::new(file, format!("{at}.{key}"), e, remedy))
+    };
     let retention = match &repository.delete_retention {
-        Some(text) => units::duration(text).map_err(|e| {
-            Error::new(
-                file,
-                format!("{at}.delete_retention"),
-                e,
-                "write one such as 7d",
-            )
-        })?,
+        Some(text) => duration("delete_retention", text, "write one such as 7d")?,
         None => DEFAULT_RETENTION,
     };
     let uploads_end_after = match repository.uploads_end_after.as_deref() {
         Some("never") => None,
-        Some(text) => Some(units::duration(text).map_err(|e| {
-            Error::new(
-                file,
-                format!("{at}.uploads_end_after"),
-                e,
-                "write one such as 7d, or never",
-            )
-        })?),
+        Some(text) => Some(duration(
+            "uploads_end_after",
+            text,
+            "write one such as 7d, or never",
+        )?),
         None => Some(DEFAULT_UPLOADS_END_AFTER),
     };
     Ok(RepositoryPlan {

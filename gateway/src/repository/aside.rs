@@ -138,11 +138,7 @@ impl Door {
         permit: &Permit,
         key: &ObjectKey,
     ) -> Result<(), Error> {
-        let deleted = self
-            .state
-            .tombstone(open.id, key)
-            .await
-            .map_err(|e| state_failed("look up deleted objects", &e))?;
+        let deleted = self.tombstones_of(open, key).await?;
         let in_place = deleted.iter().any(|t| t.location == *key);
         if deleted.is_empty() || in_place || self.lookup(open, key).await?.object.is_some() {
             return Ok(());
@@ -174,11 +170,7 @@ impl Door {
         permit: &Permit,
         intent: &Intent,
     ) -> Result<(), Error> {
-        let deleted = self
-            .state
-            .tombstone(open.id, &intent.put.key)
-            .await
-            .map_err(|e| state_failed("look up deleted objects", &e))?;
+        let deleted = self.tombstones_of(open, &intent.put.key).await?;
         let mut names: Vec<ObjectKey> = deleted
             .iter()
             .map(|t| second_name(open, t.removed, &intent.upload))
@@ -205,12 +197,20 @@ impl Door {
         open: &OpenRepository,
         key: &ObjectKey,
     ) -> Result<Vec<Tombstone>, Error> {
-        let mut all = self
-            .state
-            .tombstone(open.id, key)
-            .await
-            .map_err(|e| state_failed("look up deleted objects", &e))?;
+        let mut all = self.tombstones_of(open, key).await?;
         all.retain(|t| t.location == *key);
         Ok(all)
+    }
+
+    /// Of all that was deleted under this name, wherever its bytes lie.
+    pub(super) async fn tombstones_of(
+        &self,
+        open: &OpenRepository,
+        key: &ObjectKey,
+    ) -> Result<Vec<Tombstone>, Error> {
+        self.state
+            .tombstone(open.id, key)
+            .await
+            .map_err(|e| state_failed("look up deleted objects", &e))
     }
 }

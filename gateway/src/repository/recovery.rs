@@ -337,11 +337,7 @@ impl Door {
         let Some(held) = self.content_hashed_as(open, key, parts).await? else {
             return Ok((None, None));
         };
-        let tombstones = self
-            .state
-            .tombstone(open.id, key)
-            .await
-            .map_err(|e| state_failed("look up deleted objects", &e))?;
+        let tombstones = self.tombstones_of(open, key).await?;
         let is_held = |t: &Tombstone| {
             t.object.identity == held.identity
                 || (t.object.hash == Some(held.hash) && t.object.size == held.size)

@@ -139,17 +139,7 @@ async fn what_a_dead_process_left_hidden_on_a_target_is_removed() {
         .begin_multipart(&permit("other"), &key)
         .await
         .unwrap();
-    let plan = TargetPlan::onto(StoreName::new("near"));
-    let mirror = Mirror::start(
-        source(&m.world),
-        Arc::clone(&target),
-        plan,
-        DEFAULT_JOURNAL_LIMIT,
-    );
-    let mirror = mirror.await.unwrap();
-    let upto = m.status().await.source_seq;
-    assert!(mirror.has(upto, Duration::from_secs(30)).await);
-    mirror.stop().await;
+    mirrored_once(&m, "near", &target).await;
     let left: Vec<_> = target.uploads().await.unwrap();
     assert_eq!(
         left.into_iter().map(|(_, id)| id).collect::<Vec<_>>(),
@@ -162,6 +152,21 @@ async fn what_a_dead_process_left_hidden_on_a_target_is_removed() {
     );
 }
 
+/// A mirror of another process onto that store, until it has everything.
+async fn mirrored_once(m: &Mirrored, name: &str, target: &Arc<dyn Store>) {
+    let plan = TargetPlan::onto(StoreName::new(name));
+    let mirror = Mirror::start(
+        source(&m.world),
+        Arc::clone(target),
+        plan,
+        DEFAULT_JOURNAL_LIMIT,
+    );
+    let mirror = mirror.await.unwrap();
+    let upto = m.status().await.source_seq;
+    assert!(mirror.has(upto, Duration::from_secs(30)).await);
+    mirror.stop().await;
+}
+
 #[tokio::test]
 async fn what_a_dead_process_left_hidden_in_a_bucket_is_removed_by_its_keys() {
     let mut m = Mirrored::new().await;
@@ -172,16 +177,6 @@ async fn what_a_dead_process_left_hidden_in_a_bucket_is_removed_by_its_keys() {
     let elsewhere = ObjectKey::parse("elsewhere/index-7").unwrap();
     bucket.begin_multipart(&permit, &ours).await.unwrap();
     let kept = bucket.begin_multipart(&permit, &elsewhere).await.unwrap();
-    let plan = TargetPlan::onto(StoreName::new("bucket"));
-    let mirror = Mirror::start(
-        source(&m.world),
-        Arc::clone(&bucket),
-        plan,
-        DEFAULT_JOURNAL_LIMIT,
-    );
-    let mirror = mirror.await.unwrap();
-    let upto = m.status().await.source_seq;
-    assert!(mirror.has(upto, Duration::from_secs(30)).await);
-    mirror.stop().await;
+    mirrored_once(&m, "bucket", &bucket).await;
     assert_eq!(bucket.uploads().await.unwrap(), [(elsewhere, kept)]);
 }

@@ -3,12 +3,11 @@
 use std::pin::pin;
 use std::task::Poll;
 
-use bytes::Bytes;
 use policies::format::build::Request;
 
 use super::*;
-use crate::repository::miniature::{World, caller};
-use crate::repository::{Body, WriteCondition};
+use crate::repository::WriteCondition;
+use crate::repository::miniature::{World, body, caller};
 use crate::state::Details;
 
 /// A snapshot whose root is still to be sent: a data file of it, and the root.
@@ -42,16 +41,8 @@ async fn a_delete_is_judged_again_when_a_root_was_committed_while_it_waited() {
         let held = commits.read().await;
         let (door, to) = (Arc::clone(&world.door), world.at(root.as_str()));
         let root = tokio::spawn(async move {
-            let body = Body {
-                size: Some(bytes.len() as u64),
-                bytes: Box::pin(futures::stream::iter([Ok(Bytes::from(bytes))])),
-                trailer: None,
-                md5: None,
-                expected: Vec::new(),
-                compute: None,
-            };
             let details = Details::default();
-            door.put(&caller(), &to, body, details, WriteCondition::Always)
+            door.put(&caller(), &to, body(bytes), details, WriteCondition::Always)
                 .await
         });
         // The root waits for its turn, then the delete comes and waits behind it.
