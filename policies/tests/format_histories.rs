@@ -205,6 +205,7 @@ impl Life {
         } else {
             let next = self.name();
             self.cluster.create(&next, &takes(shape.rotate_left(3)));
+            self.cluster.give_up();
         }
     }
 

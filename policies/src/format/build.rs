@@ -389,12 +389,7 @@ impl Cluster {
     pub fn delete_uncommitted(&mut self, names: &[&str]) {
         let dead: Vec<Arc<str>> = names.iter().map(|name| (*name).into()).collect();
         self.snapshots.retain(|taken| !dead.contains(&taken.name));
-        let snapshots = &self.snapshots;
-        self.indices.retain(|index| {
-            snapshots
-                .iter()
-                .any(|taken| taken.indices.contains_key(&index.id))
-        });
+        self.give_up();
         self.rewrite_shards(&dead);
         self.put_root();
     }

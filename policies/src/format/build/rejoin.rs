@@ -36,6 +36,17 @@ impl Cluster {
         }
     }
 
+    /// A snapshot in progress was given up: an index that only it had gets a new directory when it is taken again, since real
+    /// clusters look the directory up in the root.
+    pub fn give_up(&mut self) {
+        let snapshots = &self.snapshots;
+        self.indices.retain(|index| {
+            snapshots
+                .iter()
+                .any(|taken| taken.indices.contains_key(&index.id))
+        });
+    }
+
     /// What a listing shows.
     pub fn sees(&mut self, visible: BTreeMap<ObjectKey, Class>) {
         self.objects = visible;

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use policies::format::build::{Cluster, Form, Request};
+use policies::format::build::{Cluster, Form, Request, Style};
+use policies::format::paths::PathType;
 use policies::key::Class;
 use policies::lock::Lock;
 use proptest::prelude::*;
@@ -143,8 +144,11 @@ impl Model {
         let lost = std::mem::replace(self.life.cluster(), safe);
         self.life.cluster().relist(&lost);
         let next = self.name();
-        self.operation(|cluster| cluster.create(&next, &takes(shape.rotate_left(3))))
-            .await;
+        self.operation(|cluster| {
+            cluster.create(&next, &takes(shape.rotate_left(3)));
+            cluster.give_up();
+        })
+        .await;
     }
 
     async fn failover_of_delete(&mut self, which: u32) {
@@ -309,6 +313,30 @@ fn config() -> ProptestConfig {
         max_shrink_iters: 400,
         failure_persistence: None,
         ..ProptestConfig::default()
+    }
+}
+
+/// What one life of the property below came to.
+#[test]
+fn an_index_of_a_snapshot_that_was_given_up_is_taken_again_after_its_files_were_deleted_by_hand() {
+    let style = Style {
+        form: Form::Uuid { identified: true },
+        path_type: PathType::Fixed,
+        deflate: false,
+        part_size: None,
+    };
+    let mut runtime = new_runtime();
+    let world = runtime.block_on(World::lasting(0, style, Duration::from_mins(1)));
+    let mut model = Model {
+        life: Life::new(world, 60_000),
+        taken: 0,
+    };
+    for one in [
+        Step::FailoverOfCreate(524_705_501),
+        Step::Attack(1_956_631_070),
+        Step::Create(116_589_751),
+    ] {
+        step(&mut runtime, &mut model, &one);
     }
 }
 
