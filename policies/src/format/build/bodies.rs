@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, json};
 
-use super::{Cluster, Form, IndexState, Stored, Taken};
+use super::known::{IndexState, Stored, Taken};
+use super::{Cluster, Form};
 use crate::format::frame::{self, Codec};
 use crate::format::paths::{self, PathType};
 use crate::format::shard::File;
@@ -48,7 +49,7 @@ fn file_info(stored: &Stored) -> Value {
 }
 
 fn base36(number: u32) -> String {
-    super::base36(number.into())
+    super::files::base36(number.into())
 }
 
 impl Cluster {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Cluster, Form, IndexState, Taken};
+use super::known::{IndexState, Stored, Taken};
+use super::{Cluster, Form};
 use crate::format::paths;
 use crate::key::{Class, ObjectKey};
 
@@ -49,7 +50,7 @@ impl Cluster {
     ) {
         self.delete_descriptions(gone);
         self.put_list();
-        let hit = |listed: &[(Arc<str>, Arc<str>, Vec<super::Stored>)]| {
+        let hit = |listed: &[(Arc<str>, Arc<str>, Vec<Stored>)]| {
             listed.iter().any(|(name, ..)| dead.contains(name))
         };
         for at in 0..self.indices.len() {

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Cluster, IndexState, ShardState};
+use super::Cluster;
+use super::known::{IndexState, ShardState};
 use crate::format::paths;
 use crate::format::root::{Generation, Root};
 use crate::key::{Class, ObjectKey, Shard, ShardGeneration};
