@@ -5,49 +5,66 @@
 //! takes a [`Permit`] checks the lock row inside that transaction; the journal of a repository has no
 //! gaps; an intent ends exactly once; an unknown outcome is looked up, never guessed.
 //! The catalog decides what is visible: listings are range scans of it and never touch a store.
+//!
+//! Here is the trait. What it speaks of lies beside it (`object`, `change`, `repositories`, `tombstone`, `upload`, `audit`), why it
+//! says no in `error`.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
-use policies::identity::{Bucket, Cluster, Epoch, Repository, StoreName};
 use policies::key::ObjectKey;
+use policies::lock::Permit;
 use policies::lock::history::{Totals, Violation};
-use policies::lock::{Lock, Permit};
 
-use crate::stores::{Identity, StoredPart, UploadId};
+use crate::stores::{Identity, UploadId};
 
+mod audit;
 mod chain;
+mod change;
 pub mod digests;
 mod duties;
+mod error;
 mod facts;
 mod leave;
 mod lineage;
 pub mod mirrors;
 mod nodes;
+mod object;
 mod paging;
 pub mod part_contents;
 pub mod positions;
 pub mod postgres;
+mod repositories;
 mod restore_points;
 pub mod sqlite;
 mod stored;
 mod takeover;
+mod tombstone;
+mod upload;
 pub mod warnings;
 
+pub use audit::{AuditEntry, AuditRecord};
+pub use change::{Answer, AnswerKey, Intent, IntentId, Kept, NewIntent, Put, Recorded, Removal};
 pub use duties::Duty;
+pub use error::{Error, Result, WriteError};
 pub use lineage::{Claim, Lineage, Sequences};
 pub use nodes::Nodes;
+pub use object::{
+    Change, Checksum, Details, Entry, JournalEntry, ListQuery, Listing, Lookup, Object, PartDetail,
+    Usage,
+};
+pub use repositories::{
+    BucketId, LockRow, NewLock, RepositoryId, RepositoryIdentity, RepositoryRow,
+};
 pub use restore_points::{
     CommittedRoot, Hidden, PastObject, PastQuery, Pin, RestorePoint, RestorePoints, SnapshotName,
 };
 pub use takeover::{Basis, Finish, Imported, ImportedObject, Promotion, PromotionStep, Takeover};
+pub use tombstone::{Due, Tombstone};
+pub use upload::{MultipartUpload, NewUpload, PartRow, UploadListing, UploadQuery};
 
 #[cfg(test)]
 mod conformance;
-
-pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Milliseconds since 1970. For people and protocols, never for safety decisions.
 pub type Millis = i64;
@@ -225,389 +242,4 @@ pub trait State:
     // --- recorded answers
 
     async fn answer(&self, key: &AnswerKey) -> Result<Option<Answer>>;
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct RepositoryId(pub i64);
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct BucketId(pub i64);
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct IntentId(pub i64);
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RepositoryIdentity {
-    pub name: Repository,
-    pub bucket: Bucket,
-    pub base_path: String,
-    pub store: StoreName,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RepositoryRow {
-    pub id: RepositoryId,
-    pub bucket: BucketId,
-    pub lock: LockRow,
-    /// Made by this call: nothing was known of it before.
-    pub new: bool,
-    /// Where it is.
-    pub store: StoreName,
-    /// Where it was before its last promotion.
-    pub promoted_from: Option<StoreName>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LockRow {
-    /// 1 = as it was made; every move adds one.
-    pub version: u64,
-    pub lock: Lock,
-    /// The store that whoever holds it writes: a promotion moves both at once.
-    pub store: StoreName,
-    pub since_ms: Millis,
-    pub reason: Option<String>,
-}
-
-impl LockRow {
-    /// When the lock came into its state, RFC 3339; None = it never moved.
-    #[must_use]
-    pub fn since(&self) -> Option<String> {
-        (self.version > 1).then(|| crate::telemetry::clock::rfc3339(self.since_ms))
-    }
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NewLock {
-    pub lock: Lock,
-    pub now_ms: Millis,
-    pub reason: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AuditEntry {
-    pub at_ms: Millis,
-    /// Who: an operator's name or a cluster.
-    pub principal: String,
-    /// What: `lock`, `unlock`, `freeze`, …
-    pub action: String,
-    pub repository: Option<Repository>,
-    pub epoch: Option<Epoch>,
-    /// Why, and what followed, as JSON.
-    pub detail: serde_json::Value,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AuditRecord {
-    pub sequence: u64,
-    pub entry: AuditEntry,
-    /// SHA-256 over the previous record's hash and this record, hex.
-    pub hash: String,
-    pub previous: String,
-}
-
-/// A visible object of the catalog.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Object {
-    pub key: ObjectKey,
-    pub repository: RepositoryId,
-    /// Bytes.
-    pub size: u64,
-    /// As told to clients, without quotes.
-    pub etag: Arc<str>,
-    /// BLAKE3 of the content; unknown for adopted objects.
-    pub hash: Option<[u8; 32]>,
-    /// The store's identity of the content.
-    pub identity: Identity,
-    pub modified_ms: Millis,
-    /// Journal sequence of the write. What is not journalled has a number too, from 2^62 on: a row can be
-    /// told from the one before it, and the journal has no gaps.
-    pub sequence: u64,
-    pub details: Option<Arc<Details>>,
-}
-
-/// What only some objects carry.
-#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub struct Details {
-    /// Content headers and `x-amz-meta-*` as the client sent them, lower-case names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<(String, String)>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub checksums: Vec<Checksum>,
-    /// Of an object made by a multipart upload.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<PartDetail>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Checksum {
-    /// `crc32`, `crc32c`, `crc64nvme`, `sha1`, `sha256`.
-    pub algorithm: String,
-    /// Base64, with `-N` for a composite one.
-    pub value: String,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct PartDetail {
-    pub number: u16,
-    pub size: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checksum: Option<Checksum>,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct Lookup {
-    pub object: Option<Object>,
-    pub busy: bool,
-}
-
-/// One page of a bucket.
-#[derive(Clone, Debug)]
-pub struct ListQuery {
-    pub bucket: BucketId,
-    /// Only these repositories' objects are seen; empty = nothing.
-    pub repositories: Arc<[RepositoryId]>,
-    pub prefix: String,
-    pub delimiter: Option<String>,
-    /// Keys (or common prefixes) up to and including this one are passed over.
-    pub after: Option<String>,
-    pub limit: usize,
-}
-
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Listing {
-    pub entries: Vec<Entry>,
-    /// There is more after the last entry.
-    pub truncated: bool,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub enum Entry {
-    Object(Object),
-    Prefix(String),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Usage {
-    pub objects: u64,
-    pub bytes: u64,
-    /// Highest journal sequence.
-    pub sequence: u64,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct JournalEntry {
-    pub sequence: u64,
-    pub key: ObjectKey,
-    pub change: Change,
-    pub at_ms: Millis,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub enum Change {
-    Put {
-        size: u64,
-        etag: Arc<str>,
-        hash: Option<[u8; 32]>,
-    },
-    Delete,
-}
-
-/// A published object to be recorded.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Put {
-    pub repository: RepositoryId,
-    pub bucket: BucketId,
-    pub key: ObjectKey,
-    pub size: u64,
-    pub etag: Arc<str>,
-    pub hash: Option<[u8; 32]>,
-    pub identity: Identity,
-    pub now_ms: Millis,
-    pub details: Option<Arc<Details>>,
-    /// The row that the caller saw and replaces: its sequence. None = the key must be free.
-    pub replaces: Option<u64>,
-    /// Keep the replaced content under this name for `retain_ms` of uptime (a tombstone is written).
-    pub kept: Option<Kept>,
-    /// Of registration and analysis: neither journal nor retention.
-    pub journalled: bool,
-    /// The client's upload that this completes; it is forgotten in the same transaction.
-    pub completes: Option<String>,
-    /// Of a root: the restore point that its commit makes.
-    pub root: Option<CommittedRoot>,
-    /// How to recognise a replay of this request.
-    pub answer: Option<AnswerKey>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Kept {
-    pub name: ObjectKey,
-    pub retain_ms: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Recorded {
-    pub sequence: u64,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct NewIntent {
-    /// The hidden upload that a resolver aborts.
-    pub upload: UploadId,
-    /// Of a root that names a cluster: the commit binds it to the epoch of the permit.
-    pub binds: Option<Arc<str>>,
-    /// What the commit will record (its `identity` is not known yet): everything a resolver on another
-    /// node needs to finish it. Stored whole with the intent.
-    pub put: Put,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct Intent {
-    pub id: IntentId,
-    pub upload: UploadId,
-    pub put: Put,
-    pub epoch: Epoch,
-    pub cluster: Cluster,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct Removal {
-    pub bucket: BucketId,
-    pub repository: RepositoryId,
-    pub key: ObjectKey,
-    /// Keep the bytes this long (gateway uptime); None = no tombstone, the caller deletes them.
-    pub retain_ms: Option<u64>,
-    pub journalled: bool,
-    pub now_ms: Millis,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct Tombstone {
-    pub id: u64,
-    pub object: Object,
-    /// Where the bytes are now: the object's own name, or one below the reserved prefix.
-    pub location: ObjectKey,
-    /// Journal sequence of the removal.
-    pub removed: u64,
-    /// Gateway uptime at which the retention ends.
-    pub due_ms: u64,
-}
-
-impl Tombstone {
-    #[must_use]
-    pub fn due(&self) -> Due {
-        Due {
-            due_ms: self.due_ms,
-            id: self.id,
-        }
-    }
-}
-
-/// A tombstone's place among those that are due.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Due {
-    pub due_ms: u64,
-    pub id: u64,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct NewUpload {
-    pub id: String,
-    pub repository: RepositoryId,
-    pub bucket: BucketId,
-    pub key: ObjectKey,
-    pub store_upload: UploadId,
-    pub details: Option<Arc<Details>>,
-    /// Checksum algorithm the client chose at Create, and whether it covers the full object.
-    pub checksum: Option<(String, bool)>,
-    pub now_ms: Millis,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct MultipartUpload {
-    pub id: String,
-    pub repository: RepositoryId,
-    pub bucket: BucketId,
-    pub key: ObjectKey,
-    pub store_upload: UploadId,
-    pub epoch: Option<Epoch>,
-    pub cluster: Cluster,
-    pub details: Option<Arc<Details>>,
-    pub checksum: Option<(String, bool)>,
-    pub initiated_ms: Millis,
-}
-
-#[derive(Clone, Debug)]
-pub struct UploadQuery {
-    pub bucket: BucketId,
-    pub repositories: Arc<[RepositoryId]>,
-    pub prefix: String,
-    /// Uploads after this key, and for the same key after this upload id; without an id (empty) none of that key.
-    pub after: Option<(String, String)>,
-    pub limit: usize,
-}
-
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct UploadListing {
-    pub uploads: Vec<MultipartUpload>,
-    pub truncated: bool,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct PartRow {
-    pub stored: StoredPart,
-    /// Hex MD5.
-    pub etag: Arc<str>,
-    pub checksums: Vec<Checksum>,
-    pub hash: Option<[u8; 32]>,
-    pub modified_ms: Millis,
-}
-
-/// What makes two requests the same: a client's retry carries the same invocation id and body.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct AnswerKey {
-    pub cluster: Cluster,
-    pub operation: Cow<'static, str>,
-    pub bucket: BucketId,
-    pub key: ObjectKey,
-    pub invocation: String,
-    pub hash: [u8; 32],
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer {
-    pub etag: Arc<str>,
-    pub sequence: u64,
-}
-
-/// We failed. Never to be read as "absent" or "refused".
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
-    #[error("the state database failed: {0}")]
-    Failed(Arc<str>),
-    #[error("the state database is full")]
-    Full,
-    #[error("the journal's reserved numbers are used up")]
-    NumbersUsedUp,
-    #[error("the state database is shutting down")]
-    Closed,
-    #[error("{0}")]
-    Mismatch(String),
-}
-
-/// The transaction found that the world is not as the caller thought. Nothing was changed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum WriteError {
-    #[error("the writer lock has moved")]
-    LockMoved(Box<LockRow>),
-    #[error("the key is taken by another object")]
-    Exists(Option<Box<Object>>),
-    #[error("another write to this key is under way")]
-    KeyBusy,
-    #[error("the intent has ended")]
-    IntentGone,
-    #[error("the upload is unknown")]
-    UploadGone,
-    /// A root without a pinned snapshot; or a pin of a snapshot that the newest root does not hold.
-    #[error("the newest root and the pin of snapshot '{0}' contradict each other")]
-    Pinned(Arc<str>),
-    #[error(transparent)]
-    Failed(#[from] Error),
 }

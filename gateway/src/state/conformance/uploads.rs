@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::stores::StoredPart;
 
 pub fn new(world: &World, id: &str, name: &str) -> NewUpload {
     NewUpload {
