@@ -17,8 +17,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::appliers::Appliers;
+use crate::config::AdminPlan;
 use crate::config::Secret;
-use crate::config::check::AdminPlan;
 use crate::mirror::Mirrors;
 use crate::repository::Door;
 

@@ -15,8 +15,8 @@ use policies::key::Layout;
 
 use super::Admin;
 use crate::appliers::Appliers;
+use crate::config::AdminPlan;
 use crate::config::Secret;
-use crate::config::check::AdminPlan;
 use crate::mirror::Mirrors;
 use crate::repository::Door;
 use crate::state::sqlite::Database;

@@ -13,11 +13,10 @@ use policies::key::{Configured, Layout};
 use policies::lock::Mode;
 use serde::{Deserialize, Serialize};
 
-use super::check::{
-    AdminPlan, DEFAULT_RETENTION, DEFAULT_UPLOADS_END_AFTER, Plan, S3Plan, StorePlan, StoreUrl,
-};
+use super::listeners::{AdminPlan, S3Plan};
+use super::repositories::{DEFAULT_RETENTION, DEFAULT_UPLOADS_END_AFTER};
 use super::state::StatePlan;
-use super::{Error, Secret, Source, secret};
+use super::{Error, Plan, Secret, Source, StorePlan, StoreUrl, secret};
 use crate::frontend::limits::Limits;
 use crate::mirror::plan::{DEFAULT_JOURNAL_LIMIT, MirrorsPlan, TargetPlan};
 use crate::repository::incarnation;
@@ -38,25 +37,7 @@ struct KeyPair {
 /// Makes or finds the directory with its keys and token, and plans the gateway on it.
 pub fn plan(data: &Path) -> Result<Plan, Error> {
     let data = &absolute(data)?;
-    let made = |e: &std::io::Error| {
-        Error::new(
-            data,
-            "SNAPGATE_DATA",
-            format!("cannot be made or used ({e})"),
-            "name a directory that this user may write",
-        )
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data)
-        .map_err(|e| made(&e))?;
-    let pairs = credentials(data)?;
-    let token_file = data.join("admin-token");
-    if !token_file.exists() {
-        secret::write_new(&token_file, &format!("{}\n", crate::random::text(40)))
-            .map_err(|e| made(&e))?;
-    }
+    let (pairs, token_file) = made_or_found(data)?;
     let store = StoreName::new("local");
     let mirror = StoreName::new("mirror");
     let repository = Repository::new(REPOSITORY);
@@ -121,6 +102,30 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
             },
         )]),
     })
+}
+
+/// The directory with its key pairs, by cluster, and the file of the admin token.
+fn made_or_found(data: &Path) -> Result<(BTreeMap<String, KeyPair>, PathBuf), Error> {
+    let made = |e: &std::io::Error| {
+        Error::new(
+            data,
+            "SNAPGATE_DATA",
+            format!("cannot be made or used ({e})"),
+            "name a directory that this user may write",
+        )
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(|e| made(&e))?;
+    let pairs = credentials(data)?;
+    let token_file = data.join("admin-token");
+    if !token_file.exists() {
+        secret::write_new(&token_file, &format!("{}\n", crate::random::text(40)))
+            .map_err(|e| made(&e))?;
+    }
+    Ok((pairs, token_file))
 }
 
 /// The embedded default is for this machine alone: its keys were made by a program, not by a person.

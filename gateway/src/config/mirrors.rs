@@ -9,7 +9,7 @@ use std::path::Path;
 use policies::identity::{Repository, StoreName};
 use policies::mirror_order::Mode;
 
-use super::check::StorePlan;
+use super::stores::StorePlan;
 use super::{Error, settings, units};
 use crate::mirror::plan::{Alarms, DEFAULT_JOURNAL_LIMIT, DEFAULT_SCRUB, MirrorsPlan, TargetPlan};
 use crate::repository::plan::RepositoryPlan;

@@ -6,20 +6,27 @@
 
 use std::path::{Path, PathBuf};
 
-pub mod check;
+mod check;
+mod clusters;
 pub mod embedded;
+mod listeners;
 mod mirrors;
+mod name;
 mod pace;
+mod repositories;
 pub mod secret;
 pub mod settings;
 pub mod state;
+mod stores;
 #[cfg(test)]
 mod tests;
 pub mod units;
 
-pub use check::{Plan, StorePlan, StoreUrl};
+pub use check::Plan;
+pub use listeners::AdminPlan;
 pub use secret::Secret;
 pub use state::StatePlan;
+pub use stores::{StorePlan, StoreUrl};
 
 /// Where the configuration came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,10 +116,10 @@ pub fn load(lookup: &Lookup) -> Result<Plan, Error> {
     };
     let typed = Path::new("command line");
     if let Some(listen) = &lookup.s3_listen {
-        plan.s3.listen = check::address(typed, "--s3-listen", listen)?;
+        plan.s3.listen = listeners::address(typed, "--s3-listen", listen)?;
     }
     if let Some(listen) = &lookup.admin_listen {
-        plan.admin.listen = check::address(typed, "--admin-listen", listen)?;
+        plan.admin.listen = listeners::address(typed, "--admin-listen", listen)?;
     }
     if matches!(source, Source::Embedded(_)) {
         embedded::only_loopback(&plan)?;

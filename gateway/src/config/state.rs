@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use policies::identity::{Repository, StoreName};
 
-use super::check::StorePlan;
+use super::stores::StorePlan;
 use super::{Error, secret, settings};
 use crate::mirror::plan::MirrorsPlan;
 use crate::state::postgres::{self, SettingsError, without_password};
