@@ -19,10 +19,11 @@ mod tests;
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
+use super::list::next_page;
 use super::verify::Progress;
 use super::{Door, Error, unavailable};
 use crate::checkpoint;
-use crate::state::{Entry, ListQuery, Object, Put, Removal, Usage, WriteError};
+use crate::state::{Object, Put, Removal, Usage, WriteError};
 use crate::stores::{Listed, Stat};
 use crate::telemetry::clock;
 
@@ -210,10 +211,8 @@ impl Door {
         mut there: BTreeMap<ObjectKey, Stat>,
     ) -> Result<(), Error> {
         let permit = open.upkeep();
-        let mut after = after;
-        loop {
-            let (known, more) = self.known_page(open, after, until.as_deref()).await?;
-            after = known.last().map(|object| object.key.as_str().to_owned());
+        let mut walk = self.walk(open).between(after, until);
+        while let Some(known) = next_page(&mut walk).await? {
             let mut replaced = Vec::new();
             let mut gone = Vec::new();
             for object in known {
@@ -225,9 +224,6 @@ impl Door {
             }
             self.take_in(open, &permit, replaced).await?;
             self.take_out(open, &permit, gone).await?;
-            if !more {
-                break;
-            }
         }
         let new = there
             .into_iter()
@@ -277,40 +273,6 @@ impl Door {
             .await
             .map(|_| ())
             .map_err(|e| write_failed(&e))
-    }
-
-    /// A page of what the catalog knows after `after` and up to `until`, and whether there is more.
-    async fn known_page(
-        &self,
-        open: &OpenRepository,
-        after: Option<String>,
-        until: Option<&str>,
-    ) -> Result<(Vec<Object>, bool), Error> {
-        let query = ListQuery {
-            bucket: open.bucket_id,
-            repositories: [open.id].into(),
-            prefix: String::new(),
-            delimiter: None,
-            after,
-            limit: PAGE,
-        };
-        let page = self
-            .state
-            .list(&query)
-            .await
-            .map_err(|e| state_failed("list its catalog", &e))?;
-        let mut known = Vec::with_capacity(page.entries.len());
-        for entry in page.entries {
-            let Entry::Object(object) = entry else {
-                continue;
-            };
-            if until.is_some_and(|until| object.key.as_str() > until) {
-                return Ok((known, false));
-            }
-            known.push(object);
-        }
-        let more = page.truncated && !known.is_empty();
-        Ok((known, more))
     }
 
     /// Deleted content whose retention runs lies at its name still; it stays hidden.

@@ -5,10 +5,10 @@ use policies::key::Class;
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::{Caller, Door, Error, ListRequest};
-use crate::state::{Entry, ListQuery, Listing, Object};
+use crate::state::{ListQuery, Listing, Object, Walk};
 
-/// Roots are few: a repository of a living cluster has one or two, an old one of 5.x some more.
-const ROOTS: usize = 1000;
+#[cfg(test)]
+mod tests;
 
 impl Door {
     /// The visible root with the highest generation.
@@ -20,31 +20,24 @@ impl Door {
     /// All visible roots, in no order.
     pub(super) async fn roots(&self, open: &OpenRepository) -> Result<Vec<(u64, Object)>, Error> {
         let base = open.plan.prefix();
-        let query = ListQuery {
-            bucket: open.bucket_id,
-            repositories: [open.id].into(),
-            prefix: format!("{base}index-"),
-            delimiter: Some("/".into()),
-            after: None,
-            limit: ROOTS,
-        };
-        let listing = self
-            .state
-            .list(&query)
-            .await
-            .map_err(|e| state_failed("list its catalog", &e))?;
-        let roots = listing.entries.into_iter().filter_map(|entry| match entry {
-            Entry::Object(object) => {
+        let mut walk = self.walk(open).beside(format!("{base}index-"));
+        let mut roots = Vec::new();
+        while let Some(page) = next_page(&mut walk).await? {
+            roots.extend(page.into_iter().filter_map(|object| {
                 let class = Class::parse(object.key.as_str().strip_prefix(&base)?);
                 if let Class::Root(generation) = class {
                     Some((generation, object))
                 } else {
                     None
                 }
-            }
-            Entry::Prefix(_) => None,
-        });
-        Ok(roots.collect())
+            }));
+        }
+        Ok(roots)
+    }
+
+    /// What the catalog knows of a repository.
+    pub(super) fn walk(&self, open: &OpenRepository) -> Walk<'_> {
+        Walk::of(self.state.as_ref(), open.bucket_id, open.id)
     }
 
     pub async fn list(&self, caller: &Caller, request: ListRequest) -> Result<Listing, Error> {
@@ -68,4 +61,10 @@ impl Door {
             .await
             .map_err(|e| state_failed("list its catalog", &e))
     }
+}
+
+pub(super) async fn next_page(walk: &mut Walk<'_>) -> Result<Option<Vec<Object>>, Error> {
+    walk.page()
+        .await
+        .map_err(|e| state_failed("list its catalog", &e))
 }

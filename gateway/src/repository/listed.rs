@@ -17,17 +17,15 @@ use policies::key::{Class, ObjectKey};
 use policies::lock::Permit;
 
 use super::door::{Found, OpenRepository};
-use super::gate::state_failed;
 use super::guarding::AdmittedRoot;
+use super::list::next_page;
 use super::write::{Prepared, give_up};
 use super::{Address, Caller, Door, Error};
-use crate::state::{AnswerKey, Entry, ListQuery, Object};
+use crate::state::{AnswerKey, Object};
 use crate::watch::Kind;
 
 #[cfg(test)]
 mod tests;
-
-const PAGE: usize = 1000;
 
 impl Door {
     /// Makes the guard anew where there is no root: of an empty repository, or of what the descriptions say.
@@ -61,30 +59,13 @@ impl Door {
     async fn descriptions(&self, open: &OpenRepository) -> Result<Vec<SnapshotInfo>, Error> {
         let base = open.plan.prefix();
         let mut wanted = Vec::new();
-        let mut after = None;
-        loop {
-            let query = ListQuery {
-                bucket: open.bucket_id,
-                repositories: [open.id].into(),
-                prefix: format!("{base}snap-"),
-                delimiter: Some("/".into()),
-                after: after.take(),
-                limit: PAGE,
-            };
-            let page = self.state.list(&query).await;
-            let page = page.map_err(|e| state_failed("list its catalog", &e))?;
-            for entry in page.entries {
-                let Entry::Object(object) = entry else {
-                    continue;
-                };
-                after = Some(object.key.as_str().to_owned());
+        let mut walk = self.walk(open).beside(format!("{base}snap-"));
+        while let Some(page) = next_page(&mut walk).await? {
+            for object in page {
                 let class = object.key.as_str().strip_prefix(&base).map(Class::parse);
                 if let Some(class @ Class::SnapshotInfo(_)) = class {
                     wanted.push((object.key, class));
                 }
-            }
-            if !page.truncated || after.is_none() {
-                break;
             }
         }
         let mut facts = Observed::default();

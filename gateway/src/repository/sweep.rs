@@ -22,9 +22,10 @@ use super::adoption::fits;
 use super::door::OpenRepository;
 use super::gate::state_failed;
 use super::ingest::store_failed;
+use super::list::next_page;
 use super::{Address, Door, Error};
 use crate::state::warnings::{MOST, OVERFLOW, WarningRow};
-use crate::state::{Entry, ListQuery, Object, RepositoryId};
+use crate::state::{Object, RepositoryId};
 use crate::stores::{Listed, Stat, Store};
 use crate::watch::{Kind, Warning};
 
@@ -142,7 +143,7 @@ impl Door {
             for open in &self.looked_at(name) {
                 self.twins(open, &page, &mut pass.twins).await;
                 let found = pass.found.entry(open.id).or_default();
-                self.compare(open, &page, after.clone(), until.as_deref(), found)
+                self.compare(open, &page, after.clone(), until.clone(), found)
                     .await?;
             }
             if last {
@@ -190,34 +191,16 @@ impl Door {
         open: &OpenRepository,
         page: &[Listed],
         after: Option<String>,
-        until: Option<&str>,
+        until: Option<String>,
         found: &mut u64,
     ) -> Result<(), Error> {
         let there: HashMap<&ObjectKey, &Stat> = page.iter().map(|l| (&l.name, &l.stat)).collect();
-        let mut after = after;
-        loop {
-            let query = ListQuery {
-                bucket: open.bucket_id,
-                repositories: [open.id].into(),
-                prefix: String::new(),
-                delimiter: None,
-                after,
-                limit: PAGE,
-            };
-            let rows = self
-                .state
-                .list(&query)
-                .await
-                .map_err(|e| state_failed("list its catalog", &e))?;
-            let mut last = None;
-            for entry in rows.entries {
-                let Entry::Object(object) = entry else {
-                    continue;
-                };
-                if until.is_some_and(|until| object.key.as_str() > until) || *found >= MOST_FOUND {
+        let mut walk = self.walk(open).between(after, until);
+        while let Some(rows) = next_page(&mut walk).await? {
+            for object in rows {
+                if *found >= MOST_FOUND {
                     return Ok(());
                 }
-                last = Some(object.key.as_str().to_owned());
                 let as_recorded = there
                     .get(&object.key)
                     .is_some_and(|stat| fits(&object, stat));
@@ -225,11 +208,8 @@ impl Door {
                     *found += 1;
                 }
             }
-            if !rows.truncated || last.is_none() {
-                return Ok(());
-            }
-            after = last;
         }
+        Ok(())
     }
 
     /// Looks at one object alone; true, and a warning, if the store does not hold what the catalog says.

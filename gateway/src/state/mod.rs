@@ -41,6 +41,7 @@ mod stored;
 mod takeover;
 mod tombstone;
 mod upload;
+mod walk;
 pub mod warnings;
 
 pub use audit::{AuditEntry, AuditRecord};
@@ -62,6 +63,7 @@ pub use restore_points::{
 pub use takeover::{Basis, Finish, Imported, ImportedObject, Promotion, PromotionStep, Takeover};
 pub use tombstone::{Due, Tombstone};
 pub use upload::{MultipartUpload, NewUpload, PartRow, UploadListing, UploadQuery};
+pub use walk::Walk;
 
 #[cfg(test)]
 mod conformance;

@@ -9,10 +9,10 @@ use policies::key::{Class, ObjectKey};
 use super::super::door::OpenRepository;
 use super::super::gate::state_failed;
 use super::super::ingest::store_failed;
+use super::super::list::next_page;
 use super::super::{Door, Error};
 use super::{LARGEST_ROOT, read_digest};
 use crate::state::digests::content_of;
-use crate::state::{Entry, ListQuery};
 use crate::watch::Warning;
 
 /// Metadata read from the store at once.
@@ -111,47 +111,24 @@ impl Door {
         Ok(body.into())
     }
 
+    /// The highest N of the `index-N` that are visible in a shard's directory.
     pub(in crate::repository) async fn highest_numbered(
         &self,
         open: &OpenRepository,
         directory: &str,
     ) -> Result<Option<u64>, Error> {
+        let start = format!("{directory}index-");
+        let number_of = |key: &ObjectKey| {
+            let text = key.as_str().strip_prefix(&start)?;
+            let number = text.parse::<u64>().ok()?;
+            (number.to_string() == text).then_some(number)
+        };
         let mut highest = None;
-        let mut after = None;
-        loop {
-            let query = ListQuery {
-                bucket: open.bucket_id,
-                repositories: [open.id].into(),
-                prefix: format!("{directory}index-"),
-                delimiter: Some("/".into()),
-                after,
-                limit: PAGE,
-            };
-            let page = self
-                .state
-                .list(&query)
-                .await
-                .map_err(|e| state_failed("list its catalog", &e))?;
-            let mut last = None;
-            for entry in page.entries {
-                let Entry::Object(object) = entry else {
-                    continue;
-                };
-                last = Some(object.key.as_str().to_owned());
-                let number = object
-                    .key
-                    .as_str()
-                    .rsplit('-')
-                    .next()
-                    .and_then(|n| n.parse::<u64>().ok());
-                let is_number = object.key.as_str()[directory.len()..]
-                    == format!("index-{}", number.unwrap_or_default());
-                highest = highest.max(number.filter(|_| is_number));
-            }
-            if !page.truncated || last.is_none() {
-                return Ok(highest);
-            }
-            after = last;
+        let mut walk = self.walk(open).beside(start.clone());
+        while let Some(page) = next_page(&mut walk).await? {
+            let numbers = page.iter().filter_map(|object| number_of(&object.key));
+            highest = highest.max(numbers.max());
         }
+        Ok(highest)
     }
 }

@@ -183,3 +183,33 @@ pub async fn a_page_of_nothing_is_empty_and_not_truncated(state: &dyn State) {
     };
     assert_eq!(seen(state, &query).await, (vec![], false));
 }
+
+pub async fn a_walk_sees_every_object_once_and_no_page_of_prefixes_ends_it(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    fill(
+        state,
+        &world,
+        &["a", "d/a/1", "d/b/1", "d/c/1", "d/e", "d/f", "z"],
+    )
+    .await;
+    let walk = || Walk::of(state, world.row.bucket, world.row.id);
+    assert_eq!(
+        walked(walk()).await,
+        ["a", "d/a/1", "d/b/1", "d/c/1", "d/e", "d/f", "z"]
+    );
+    assert_eq!(walked(walk().beside("d/".into())).await, ["d/e", "d/f"]);
+    let between = walk().between(Some("d/b/1".into()), Some("d/e".into()));
+    assert_eq!(walked(between).await, ["d/c/1", "d/e"]);
+    let nothing = walk().between(Some("z".into()), None);
+    assert_eq!(walked(nothing).await, Vec::<String>::new());
+}
+
+/// In pages of two entries.
+async fn walked(mut walk: Walk<'_>) -> Vec<String> {
+    walk.query.limit = 2;
+    let mut seen = Vec::new();
+    while let Some(page) = walk.page().await.unwrap() {
+        seen.extend(page.iter().map(|object| object.key.to_string()));
+    }
+    seen
+}

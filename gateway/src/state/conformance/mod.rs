@@ -116,6 +116,7 @@ macro_rules! conformance {
             listing: other_repositories_objects_are_not_seen,
             listing: a_common_prefix_needs_an_object_that_may_be_seen,
             listing: a_page_of_nothing_is_empty_and_not_truncated,
+            listing: a_walk_sees_every_object_once_and_no_page_of_prefixes_ends_it,
             mirrors: a_mirror_is_found_again_as_it_was_left,
             mirrors: a_position_moves_on_and_never_while_a_reconciliation_is_recorded,
             mirrors: what_a_relieved_applier_reports_has_no_effect,
