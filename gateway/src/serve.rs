@@ -21,7 +21,7 @@ use crate::mirror::{self, Mirrors};
 use crate::repository::{
     Door, OpenRepository, incarnation, keeper, nodes, reaper, recovery, sweep,
 };
-use crate::state::{AuditEntry, RepositoryIdentity, State, postgres, sqlite};
+use crate::state::{AuditEntry, State, postgres, sqlite};
 use crate::stores::directory::Directory;
 use crate::stores::metrics::Measured;
 use crate::stores::s3::S3Store;
@@ -235,13 +235,7 @@ async fn open_door(
 ) -> Result<Door, Failure> {
     let mut repositories = Vec::new();
     for (name, repository) in &plan.repositories {
-        let identity = RepositoryIdentity {
-            name: name.clone(),
-            bucket: repository.bucket.clone(),
-            base_path: repository.base_path.clone(),
-            store: repository.store.clone(),
-        };
-        let row = state.open_repository(&identity).await?;
+        let row = state.open_repository(&repository.identity(name)).await?;
         let mut repository = repository.clone();
         if row.store != repository.store {
             tracing::warn!(repository = %name, configured = %repository.store, store = %row.store, "it was promoted: its primary is not the store that the configuration names");

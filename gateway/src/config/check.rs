@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use policies::identity::{Cluster, Repository, StoreName};
-use policies::key::{Configured, Layout};
+use policies::key::Layout;
 
 use super::listeners::{AdminPlan, S3Plan, admin, s3};
 use super::settings::Settings;
@@ -51,12 +51,8 @@ pub fn check(file: &Path, settings: Settings) -> Result<Plan, Error> {
     let planned = repositories::repositories(file, settings.repositories, &clusters, &stores)?;
     repositories::apart_in_their_stores(file, &planned)?;
     mirrors::apart(file, &planned, &mirrored)?;
-    let layout = Layout::new(planned.iter().map(|(name, r)| Configured {
-        repository: name.clone(),
-        bucket: r.bucket.clone(),
-        base_path: r.base_path.clone(),
-    }))
-    .map_err(|e| {
+    let places = planned.iter().map(|(name, plan)| plan.place(name));
+    let layout = Layout::new(places).map_err(|e| {
         Error::new(
             file,
             "repositories",

@@ -1,20 +1,18 @@
 //! For tests: a door over a directory store and a SQLite file, and a cluster in miniature that writes through it.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use policies::format::build::{self, Request, Style, Take};
-use policies::identity::{Bucket, Cluster, Repository, StoreName};
-use policies::key::{Configured, Layout, ObjectKey};
-use policies::lock::Mode;
+use policies::identity::{Bucket, Cluster};
+use policies::key::ObjectKey;
 
-use super::plan::{Readers, RepositoryPlan};
-use super::{Address, Body, Caller, Door, Error, OpenRepository, WriteCondition, Written};
+use super::plan::RepositoryPlan;
+use super::{Address, Body, Caller, Door, Error, OpenRepository, WriteCondition, Written, opened};
 use crate::state::sqlite::Database;
-use crate::state::{Details, RepositoryIdentity, State};
+use crate::state::{Details, State};
 use crate::stores::Store;
 use crate::stores::directory::Directory;
 
@@ -194,23 +192,8 @@ impl World {
         state: Arc<dyn State>,
         store: Arc<dyn Store>,
     ) -> Self {
-        let plan = plan(site);
-        let layout = Layout::new([Configured {
-            repository: Repository::new(site.repository),
-            bucket: plan.bucket.clone(),
-            base_path: plan.base_path.clone(),
-        }])
-        .unwrap();
-        let identity = RepositoryIdentity {
-            name: Repository::new(site.repository),
-            bucket: plan.bucket.clone(),
-            base_path: plan.base_path.clone(),
-            store: plan.store.clone(),
-        };
-        let row = state.open_repository(&identity).await.unwrap();
-        let open = OpenRepository::new(identity.name, &row, plan, Arc::clone(&store), true);
-        let open = Arc::new(open);
-        let door = Arc::new(Door::new(layout, state, vec![Arc::clone(&open)]));
+        let seen = Arc::clone(&store);
+        let (door, open) = opened::one(state, site.repository, plan(site), seen).await;
         door.recover().await.unwrap();
         Self {
             files,
@@ -374,11 +357,8 @@ fn plan(site: Site) -> RepositoryPlan {
     RepositoryPlan {
         bucket: Bucket::new(site.bucket),
         base_path: site.base.into(),
-        store: StoreName::new("local"),
-        writers: BTreeSet::from([Cluster::new("a"), Cluster::new("b")]),
-        readers: Readers::Everyone,
-        mode: Mode::Auto,
         retention: site.retention,
         uploads_end_after: Some(UPLOADS_END_AFTER),
+        ..opened::plan(["a", "b"])
     }
 }

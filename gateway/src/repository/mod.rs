@@ -31,6 +31,8 @@ mod multipart;
 pub mod nodes;
 mod once;
 #[cfg(test)]
+pub mod opened;
+#[cfg(test)]
 mod pair;
 mod pins;
 pub mod plan;

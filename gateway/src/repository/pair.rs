@@ -1,21 +1,21 @@
 //! For tests: two writers at one repository, each with its own way to the store, which can be held and cut.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use policies::identity::{Bucket, Cluster, Repository, StoreName};
-use policies::key::{Configured, Layout, ObjectKey};
-use policies::lock::Mode;
+use policies::identity::Bucket;
+use policies::key::ObjectKey;
 use tokio::task::JoinHandle;
 
 use super::miniature::caller;
-use super::plan::{Readers, RepositoryPlan};
-use super::{Address, Body, Door, Error, OpenRepository, ReadCondition, WriteCondition, Written};
+use super::plan::RepositoryPlan;
+use super::{
+    Address, Body, Door, Error, OpenRepository, ReadCondition, WriteCondition, Written, opened,
+};
 use crate::state::sqlite::Database;
-use crate::state::{Details, RepositoryIdentity, State};
+use crate::state::{Details, State};
 use crate::stores::Store;
 use crate::stores::directory::Directory;
 use crate::stores::faults::Faulty;
@@ -45,31 +45,11 @@ pub struct Pair {
 async fn side(state: Arc<dyn State>, bytes: &Arc<dyn Store>) -> Side {
     let store = Arc::new(Faulty::new(Arc::clone(bytes)));
     let plan = RepositoryPlan {
-        bucket: Bucket::new("backups"),
-        base_path: "base".into(),
-        store: StoreName::new("local"),
-        writers: BTreeSet::from([Cluster::new("a"), Cluster::new("b")]),
-        readers: Readers::Everyone,
-        mode: Mode::Auto,
         retention: Duration::ZERO,
-        uploads_end_after: None,
+        ..opened::plan(["a", "b"])
     };
-    let identity = RepositoryIdentity {
-        name: Repository::new("prod"),
-        bucket: plan.bucket.clone(),
-        base_path: plan.base_path.clone(),
-        store: plan.store.clone(),
-    };
-    let layout = Layout::new([Configured {
-        repository: identity.name.clone(),
-        bucket: plan.bucket.clone(),
-        base_path: plan.base_path.clone(),
-    }])
-    .unwrap();
-    let row = state.open_repository(&identity).await.unwrap();
     let seen = Arc::clone(&store) as Arc<dyn Store>;
-    let open = Arc::new(OpenRepository::new(identity.name, &row, plan, seen, true));
-    let door = Arc::new(Door::new(layout, state, vec![Arc::clone(&open)]));
+    let (door, open) = opened::one(state, "prod", plan, seen).await;
     door.recover().await.unwrap();
     Side { door, store, open }
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use policies::identity::{Bucket, Cluster, StoreName};
+use policies::identity::{Bucket, Cluster, Repository, StoreName};
+use policies::key::Configured;
 use policies::lock::Mode;
+
+use crate::state::RepositoryIdentity;
 
 #[derive(Debug, Clone)]
 pub struct RepositoryPlan {
@@ -44,6 +47,27 @@ impl RepositoryPlan {
             String::new()
         } else {
             format!("{}/", self.base_path)
+        }
+    }
+
+    /// What the state database knows the repository `name` by.
+    #[must_use]
+    pub fn identity(&self, name: &Repository) -> RepositoryIdentity {
+        RepositoryIdentity {
+            name: name.clone(),
+            bucket: self.bucket.clone(),
+            base_path: self.base_path.clone(),
+            store: self.store.clone(),
+        }
+    }
+
+    /// Which keys are those of the repository `name`.
+    #[must_use]
+    pub fn place(&self, name: &Repository) -> Configured {
+        Configured {
+            repository: name.clone(),
+            bucket: self.bucket.clone(),
+            base_path: self.base_path.clone(),
         }
     }
 }

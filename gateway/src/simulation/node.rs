@@ -8,9 +8,9 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use policies::identity::{Bucket, Cluster, Repository, StoreName};
-use policies::key::{Configured, Layout, ObjectKey};
-use policies::lock::{Lock, Mode};
+use policies::identity::{Bucket, Cluster, StoreName};
+use policies::key::ObjectKey;
+use policies::lock::Lock;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::history::{Asked, Event, History, Life, Lineage, Told};
@@ -20,12 +20,13 @@ use super::rows::Witness;
 use super::shelf::Shelf;
 use super::wire::Wire;
 use crate::repository::handover::Ask;
-use crate::repository::plan::{Readers, RepositoryPlan};
+use crate::repository::plan::RepositoryPlan;
 use crate::repository::{
     Address, Body, Caller, Door, Error, ListRequest, OpenRepository, ReadCondition, WriteCondition,
+    opened,
 };
 use crate::state::sqlite::Database;
-use crate::state::{Details, Entry, RepositoryIdentity, State};
+use crate::state::{Details, Entry, State};
 use crate::stores::Store;
 
 pub struct Node {
@@ -67,25 +68,9 @@ impl Node {
             Arc::clone(&pulse),
             life,
         ));
-        let plan = plan();
-        let name = Repository::new("prod");
-        let layout = Layout::new([Configured {
-            repository: name.clone(),
-            bucket: plan.bucket.clone(),
-            base_path: plan.base_path.clone(),
-        }])
-        .unwrap();
-        let identity = RepositoryIdentity {
-            name: name.clone(),
-            bucket: plan.bucket.clone(),
-            base_path: plan.base_path.clone(),
-            store: plan.store.clone(),
-        };
         let opened = {
             let starting = async {
-                let row = state.open_repository(&identity).await.unwrap();
-                let open = Arc::new(OpenRepository::new(name, &row, plan, store, true));
-                let door = Arc::new(Door::new(layout, state, vec![Arc::clone(&open)]));
+                let (door, open) = opened::one(state, "prod", plan(), store).await;
                 door.recover().await.unwrap();
                 (door, open)
             };
@@ -280,12 +265,7 @@ fn body(content: &Bytes) -> Body {
 fn plan() -> RepositoryPlan {
     RepositoryPlan {
         bucket: Bucket::new("bucket"),
-        base_path: "base".into(),
         store: StoreName::new("store"),
-        writers: ["p", "q"].map(Cluster::new).into(),
-        readers: Readers::Everyone,
-        mode: Mode::Auto,
-        retention: Duration::from_secs(3600),
-        uploads_end_after: None,
+        ..opened::plan(["p", "q"])
     }
 }

@@ -7,9 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policies::identity::{Bucket, Cluster, Repository, StoreName};
-use policies::key::{Configured, Layout};
-use policies::lock::Mode;
+use policies::identity::{Bucket, Cluster};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -17,10 +15,10 @@ use zeroize::Zeroizing;
 use super::client::Client;
 use super::signer::{Key, Sent};
 use crate::frontend::{Credentials, Frontend, Limits, Settings};
+use crate::repository::opened;
 use crate::repository::plan::{Readers, RepositoryPlan};
-use crate::repository::{Door, OpenRepository};
+use crate::state::State;
 use crate::state::sqlite::Database;
-use crate::state::{RepositoryIdentity, State};
 use crate::stores::Store;
 use crate::stores::directory::Directory;
 
@@ -62,34 +60,13 @@ impl Gateway {
         let root = files.path().join("store");
         std::fs::create_dir(&root).unwrap();
         let store: Arc<dyn Store> = Arc::new(Directory::open(root).await.unwrap());
-        let plans = [
-            ("prod", plan("snapshots", "base", "a", Readers::Everyone)),
-            (
-                "private",
-                plan("private", "", "b", Readers::These(BTreeSet::new())),
-            ),
+        let prod = plan("snapshots", "base", "a", Readers::Everyone);
+        let private = plan("private", "", "b", Readers::These(BTreeSet::new()));
+        let repositories = [
+            ("prod", prod, Arc::clone(&store)),
+            ("private", private, store),
         ];
-        let layout = Layout::new(plans.iter().map(|(name, plan)| Configured {
-            repository: Repository::new(*name),
-            bucket: plan.bucket.clone(),
-            base_path: plan.base_path.clone(),
-        }))
-        .unwrap();
-        let mut repositories = Vec::new();
-        for (name, plan) in plans {
-            let identity = RepositoryIdentity {
-                name: Repository::new(name),
-                bucket: plan.bucket.clone(),
-                base_path: plan.base_path.clone(),
-                store: plan.store.clone(),
-            };
-            let row = state.open_repository(&identity).await.unwrap();
-            let store = Arc::clone(&store);
-            let open =
-                OpenRepository::new(identity.name, &row, plan, store, repositories.is_empty());
-            repositories.push(Arc::new(open));
-        }
-        let door = Arc::new(Door::new(layout, state, repositories));
+        let door = opened::door(state, repositories).await;
         door.recover().await.unwrap();
         let mut settings = Settings {
             domain: Some("s3.example".to_owned()),
@@ -164,11 +141,8 @@ fn plan(bucket: &str, base_path: &str, writer: &str, readers: Readers) -> Reposi
     RepositoryPlan {
         bucket: Bucket::new(bucket),
         base_path: base_path.to_owned(),
-        store: StoreName::new("local"),
-        writers: BTreeSet::from([Cluster::new(writer)]),
         readers,
-        mode: Mode::Auto,
         retention: Duration::from_secs(60),
-        uploads_end_after: None,
+        ..opened::plan([writer])
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use policies::format::build::{Request, Style, Take};
 use policies::identity::{Bucket, Cluster, Epoch, Repository};
-use policies::key::{Configured, Layout, ObjectKey};
+use policies::key::{Layout, ObjectKey};
 use policies::lock::Mode;
 use policies::mirror_order;
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ use crate::repository::plan::{Readers, RepositoryPlan};
 use crate::repository::{Address, Body, Caller, ReadCondition, WriteCondition};
 use crate::state::mirrors::{MirrorChange, NewMirror};
 use crate::state::sqlite::Database;
-use crate::state::{Details, RepositoryIdentity, State};
+use crate::state::{Details, State};
 use crate::stores::directory::Directory;
 use crate::stores::faults::{Fault, Faulty};
 use crate::stores::metrics::Operation;
@@ -100,19 +100,8 @@ impl Disks {
             uploads_end_after: None,
         };
         let name = Repository::new("prod");
-        let layout = Layout::new([Configured {
-            repository: name.clone(),
-            bucket: plan.bucket.clone(),
-            base_path: plan.base_path.clone(),
-        }])
-        .unwrap();
-        let identity = RepositoryIdentity {
-            name: name.clone(),
-            bucket: plan.bucket.clone(),
-            base_path: plan.base_path.clone(),
-            store: plan.store.clone(),
-        };
-        let row = state.open_repository(&identity).await.unwrap();
+        let layout = Layout::new([plan.place(&name)]).unwrap();
+        let row = state.open_repository(&plan.identity(&name)).await.unwrap();
         let stores: HashMap<StoreName, Arc<dyn Store>> = stores
             .into_iter()
             .map(|(name, store)| (StoreName::new(name), store))
