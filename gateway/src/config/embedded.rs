@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use policies::identity::{Bucket, Cluster, Repository, StoreName};
-use policies::key::{Configured, Layout};
+use policies::key::Layout;
 use policies::lock::Mode;
 use serde::{Deserialize, Serialize};
 
@@ -38,10 +38,9 @@ struct KeyPair {
 pub fn plan(data: &Path) -> Result<Plan, Error> {
     let data = &absolute(data)?;
     let (pairs, token_file) = made_or_found(data)?;
-    let store = StoreName::new("local");
     let mirror = StoreName::new("mirror");
     let repository = Repository::new(REPOSITORY);
-    let bucket = Bucket::new(BUCKET);
+    let planned = repository_plan();
     Ok(Plan {
         source: Source::Embedded(data.clone()),
         s3: S3Plan {
@@ -65,15 +64,10 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
             .map(|(cluster, pair)| (pair.id, (Cluster::new(cluster), Secret::new(pair.secret))))
             .collect::<HashMap<_, _>>(),
         stores: BTreeMap::from([
-            (store.clone(), directory(data, "local")),
+            (planned.store.clone(), directory(data, "local")),
             (mirror.clone(), directory(data, "mirror")),
         ]),
-        layout: Layout::new([Configured {
-            repository: repository.clone(),
-            bucket: bucket.clone(),
-            base_path: String::new(),
-        }])
-        .map_err(|e| {
+        layout: Layout::new([planned.place(&repository)]).map_err(|e| {
             Error::new(
                 data,
                 "repositories",
@@ -88,20 +82,22 @@ pub fn plan(data: &Path) -> Result<Plan, Error> {
                 journal_limit: DEFAULT_JOURNAL_LIMIT,
             },
         )]),
-        repositories: BTreeMap::from([(
-            repository,
-            RepositoryPlan {
-                bucket,
-                base_path: String::new(),
-                store,
-                writers: WRITERS.into_iter().map(Cluster::new).collect(),
-                readers: Readers::Everyone,
-                mode: Mode::Auto,
-                retention: DEFAULT_RETENTION,
-                uploads_end_after: Some(DEFAULT_UPLOADS_END_AFTER),
-            },
-        )]),
+        repositories: BTreeMap::from([(repository, planned)]),
     })
+}
+
+/// In the store `local`, for whoever has one of the keys.
+fn repository_plan() -> RepositoryPlan {
+    RepositoryPlan {
+        bucket: Bucket::new(BUCKET),
+        base_path: String::new(),
+        store: StoreName::new("local"),
+        writers: WRITERS.into_iter().map(Cluster::new).collect(),
+        readers: Readers::Everyone,
+        mode: Mode::Auto,
+        retention: DEFAULT_RETENTION,
+        uploads_end_after: Some(DEFAULT_UPLOADS_END_AFTER),
+    }
 }
 
 /// The directory with its key pairs, by cluster, and the file of the admin token.

@@ -1,7 +1,9 @@
 //! DeleteObjects: up to 1,000 keys, each with its own verdict. Those with an ETag to compare go one by one.
 
 use policies::key::{InvalidKey, ObjectKey};
-use s3s::dto::{DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error as KeyError};
+use s3s::dto::{
+    DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error as KeyError, ObjectIdentifier,
+};
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::{Asked, Operations};
@@ -23,28 +25,13 @@ pub async fn run(
         return Err(context.answer(Answer::malformed_xml()));
     }
     let quiet = delete.quiet.unwrap_or(false);
-    let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-    let (mut keys, mut names) = (Vec::new(), Vec::new());
-    let mut conditional = Vec::new();
-    for object in delete.objects {
-        let timed = object.last_modified_time.is_some() || object.size.is_some();
-        let versioned = object.version_id.as_deref().is_some_and(|v| v != "null");
-        if timed || versioned {
-            let answer = Answer::not_implemented(
-                "Of the conditions on deletes, the ETag is implemented; versions do not exist.",
-            );
-            errors.push(key_error(object.key, answer));
-            continue;
-        }
-        match (ObjectKey::parse(&object.key), object.e_tag) {
-            (Ok(key), Some(etag)) => conditional.push((object.key, key, etag.into_value())),
-            (Ok(key), None) => {
-                keys.push(key);
-                names.push(object.key);
-            }
-            (Err(why), _) => errors.push(key_error(object.key, Answer::from(&rejection(why)))),
-        }
-    }
+    let Sorted {
+        keys,
+        mut names,
+        conditional,
+        mut errors,
+    } = Sorted::of(delete.objects);
+    let mut deleted = Vec::new();
     let mut verdicts = operations
         .door()
         .delete(caller, bucket, keys)
@@ -78,6 +65,50 @@ pub async fn run(
         errors: (!errors.is_empty()).then_some(errors),
         ..DeleteObjectsOutput::default()
     }))
+}
+
+/// The keys of a request, by how they are deleted.
+#[derive(Default)]
+struct Sorted {
+    /// All at once.
+    keys: Vec<ObjectKey>,
+    /// `keys` as they were sent.
+    names: Vec<String>,
+    /// One by one: as sent, the key, the ETag to compare.
+    conditional: Vec<(String, ObjectKey, String)>,
+    errors: Vec<KeyError>,
+}
+
+impl Sorted {
+    fn of(objects: Vec<ObjectIdentifier>) -> Self {
+        let mut sorted = Self::default();
+        for object in objects {
+            let timed = object.last_modified_time.is_some() || object.size.is_some();
+            let versioned = object.version_id.as_deref().is_some_and(|v| v != "null");
+            if timed || versioned {
+                let answer = Answer::not_implemented(
+                    "Of the conditions on deletes, the ETag is implemented; versions do not exist.",
+                );
+                sorted.errors.push(key_error(object.key, answer));
+                continue;
+            }
+            match (ObjectKey::parse(&object.key), object.e_tag) {
+                (Ok(key), Some(etag)) => {
+                    let one = (object.key, key, etag.into_value());
+                    sorted.conditional.push(one);
+                }
+                (Ok(key), None) => {
+                    sorted.keys.push(key);
+                    sorted.names.push(object.key);
+                }
+                (Err(why), _) => {
+                    let answer = Answer::from(&rejection(why));
+                    sorted.errors.push(key_error(object.key, answer));
+                }
+            }
+        }
+        sorted
+    }
 }
 
 fn rejection(why: InvalidKey) -> Rejection {

@@ -18,16 +18,7 @@ const TMPFS: i64 = 0x0102_1994;
 impl Tree {
     pub fn open(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(|e| told("create the store's directory", &e))?;
-        let root: OwnedFd = File::open(path)
-            .map_err(|e| told("open the store's directory", &e))?
-            .into();
-        if let Err(e) = rustix::fs::openat2(&root, ".", DIRECTORY, Mode::empty(), BENEATH) {
-            let why = match e {
-                Errno::NOSYS | Errno::PERM => "the kernel lacks openat2 (Linux 5.6): the directory store cannot rule out symlinks".into(),
-                other => format!("openat2 in the store's directory: {other}"),
-            };
-            return Err(Error::Failed(why.into()));
-        }
+        let root = beneath(path)?;
         for own in [".snapgate", ".snapgate/tmp", ".snapgate/escaped"] {
             match rustix::fs::mkdirat(&root, own, NEW_DIRECTORY) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -56,16 +47,7 @@ impl Tree {
                 "SNAPGATE_FAILPOINT=skip-dir-fsync: directories are NOT synced, a power cut loses acknowledged objects; for tests only"
             );
         }
-        let above = match path
-            .canonicalize()
-            .map_err(|e| told("resolve the store's directory", &e))?
-            .parent()
-        {
-            Some(above) => {
-                File::open(above).map_err(|e| told("open the directory above the store", &e))?
-            }
-            None => File::open("/").map_err(|e| told("open the directory above the store", &e))?,
-        };
+        let above = above(path)?;
         for directory in [temporary.as_fd(), own.as_fd(), root.as_fd(), above.as_fd()] {
             rustix::fs::fsync(directory)
                 .map_err(|e| failed("sync", "the store's directories", e))?;
@@ -127,6 +109,32 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// The store's directory, on a kernel that resolves names beneath it.
+fn beneath(path: &Path) -> Result<OwnedFd> {
+    let root: OwnedFd = File::open(path)
+        .map_err(|e| told("open the store's directory", &e))?
+        .into();
+    match rustix::fs::openat2(&root, ".", DIRECTORY, Mode::empty(), BENEATH) {
+        Ok(_) => Ok(root),
+        Err(Errno::NOSYS | Errno::PERM) => Err(Error::Failed(
+            "the kernel lacks openat2 (Linux 5.6): the directory store cannot rule out symlinks"
+                .into(),
+        )),
+        Err(other) => Err(Error::Failed(
+            format!("openat2 in the store's directory: {other}").into(),
+        )),
+    }
+}
+
+/// The directory in which the store's own has its name.
+fn above(path: &Path) -> Result<File> {
+    let whole = path
+        .canonicalize()
+        .map_err(|e| told("resolve the store's directory", &e))?;
+    let above = whole.parent().unwrap_or(Path::new("/"));
+    File::open(above).map_err(|e| told("open the directory above the store", &e))
 }
 
 fn told(doing: &str, e: &std::io::Error) -> Error {
