@@ -6,10 +6,13 @@ use super::{
     Address, Body, BodyError, Caller, Door, Error, RangeSpec, ReadCondition, Retrieved,
     WriteCondition, Written,
 };
+use crate::digest::Algorithm;
 use crate::state::Details;
 
 impl Door {
-    /// `replace` = the details of the new object; None takes over those of the source.
+    /// `replace` = the details of the new object; None takes over those of the source. `wanted` = the checksum to keep with it;
+    /// None takes the algorithm of the source's.
+    #[expect(clippy::too_many_arguments, reason = "the arguments of CopyObject")]
     pub async fn copy(
         &self,
         caller: &Caller,
@@ -17,6 +20,7 @@ impl Door {
         from_condition: &ReadCondition,
         to: &Address,
         replace: Option<Details>,
+        wanted: Option<Algorithm>,
         condition: WriteCondition,
     ) -> Result<Written, Error> {
         self.may_write(caller, to).await?;
@@ -24,19 +28,20 @@ impl Door {
             return Err(Error::InvalidArgument("This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata.".into()));
         }
         let source = self.get(caller, from, None, from_condition).await?;
-        let details = replace.unwrap_or_else(|| {
-            let kept = source
-                .object
-                .details
-                .as_deref()
-                .cloned()
-                .unwrap_or_default();
-            Details {
-                headers: kept.headers,
-                ..Details::default()
-            }
+        let kept = source.object.details.as_deref();
+        let kept = kept.cloned().unwrap_or_default();
+        let first = kept.checksums.first();
+        let compute =
+            wanted.or_else(|| first.and_then(|checksum| Algorithm::parse(&checksum.algorithm)));
+        let details = replace.unwrap_or(Details {
+            headers: kept.headers,
+            ..Details::default()
         });
-        self.put(caller, to, body(source), details, condition).await
+        let body = Body {
+            compute,
+            ..body(source)
+        };
+        self.put(caller, to, body, details, condition).await
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments of UploadPartCopy")]

@@ -4,7 +4,7 @@ use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, MetadataDire
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::fields::{
-    checksum_type, details, etag, read_condition, set_checksums, time, write_condition,
+    algorithm, checksum_type, details, etag, read_condition, set_checksums, time, write_condition,
 };
 use super::{Asked, Operations, unadmitted};
 use crate::frontend::answers::Answer;
@@ -37,10 +37,20 @@ pub async fn run(
         input.copy_source_if_modified_since,
         input.copy_source_if_unmodified_since,
     );
+    let wanted = input.checksum_algorithm.as_ref();
+    let wanted = wanted.map(|name| algorithm(&asked, name)).transpose()?;
     let condition = write_condition(&asked, input.if_match, input.if_none_match.as_ref())?;
     let written = operations
         .door()
-        .copy(caller, from, &source_condition, to, replace, condition)
+        .copy(
+            caller,
+            from,
+            &source_condition,
+            to,
+            replace,
+            wanted,
+            condition,
+        )
         .await
         .map_err(|e| context.fail(&e))?;
     let mut result = CopyObjectResult {

@@ -7,6 +7,7 @@ use s3s::dto::{ETag, ETagCondition, Timestamp};
 use time::OffsetDateTime;
 
 use super::Asked;
+use crate::digest::Algorithm;
 use crate::frontend::answers::Answer;
 use crate::repository::{ReadCondition, WriteCondition};
 use crate::state::{Checksum, Details, Millis};
@@ -26,6 +27,8 @@ const USUAL_TYPE: &str = "application/octet-stream";
 
 /// S3's answer for an object that was written without a type.
 const TYPE_OF_NONE: &str = "binary/octet-stream";
+
+const METADATA: &str = "x-amz-meta-";
 
 /// Bytes of names and values of `x-amz-meta-*`, as S3.
 const MAX_METADATA: usize = 2048;
@@ -119,7 +122,7 @@ pub fn details(asked: &Asked, headers: &HeaderMap) -> S3Result<Details> {
     let mut metadata = 0;
     for (name, value) in headers {
         let name = name.as_str();
-        let meta = name.strip_prefix("x-amz-meta-");
+        let meta = name.strip_prefix(METADATA);
         if meta.is_none() && !CONTENT_HEADERS.contains(&name) && name != "x-amz-storage-class" {
             continue;
         }
@@ -160,7 +163,7 @@ fn worth_keeping(name: &str, text: &str) -> Option<String> {
                 .collect();
             (!kept.is_empty()).then(|| kept.join(","))
         }
-        (_, "") => None,
+        (name, "") if !name.starts_with(METADATA) => None,
         (_, text) => Some(text.to_owned()),
     }
 }
@@ -211,6 +214,14 @@ pub fn encode(text: &str, url: bool) -> String {
 }
 
 /// Composite values end in the number of parts.
+pub fn algorithm(asked: &Asked, name: &s3s::dto::ChecksumAlgorithm) -> S3Result<Algorithm> {
+    Algorithm::parse(name.as_str()).ok_or_else(|| {
+        asked.context.answer(Answer::not_implemented(
+            "This checksum algorithm is not implemented.",
+        ))
+    })
+}
+
 pub fn checksum_type(checksums: &[Checksum]) -> Option<s3s::dto::ChecksumType> {
     use s3s::dto::ChecksumType;
     let first = checksums.first()?;

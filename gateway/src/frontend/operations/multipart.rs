@@ -10,8 +10,8 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::fields::{
-    checksum_type, details, etag, limit, part_number, set_checksums, signed, storage_class, time,
-    write_condition,
+    algorithm, checksum_type, details, etag, limit, part_number, set_checksums, signed,
+    storage_class, time, write_condition,
 };
 use super::{Asked, Operations};
 use crate::digest::Algorithm;
@@ -70,11 +70,7 @@ fn chosen(
     name: &ChecksumAlgorithm,
     kind: Option<&ChecksumType>,
 ) -> S3Result<(Algorithm, bool)> {
-    let algorithm = Algorithm::parse(name.as_str()).ok_or_else(|| {
-        asked.context.answer(Answer::not_implemented(
-            "This checksum algorithm is not implemented.",
-        ))
-    })?;
+    let algorithm = algorithm(asked, name)?;
     let full = match (algorithm, kind.map(ChecksumType::as_str)) {
         (Algorithm::Crc64Nvme, None | Some(ChecksumType::FULL_OBJECT)) => Some(true),
         (Algorithm::Crc64Nvme, Some(_)) => None,

@@ -123,6 +123,19 @@ async fn content_headers_and_metadata_come_back_as_they_went() {
         ),
         ("cluster-8", "")
     );
+    for path in [path, "/snapshots/base/of-nobody"] {
+        let emptied = put(path, b"x").header("x-amz-meta-origin", "");
+        gateway.ask(emptied).await.ok();
+        let got = gateway.ask(Sent::new("HEAD", path)).await.ok();
+        assert_eq!(got.headers["x-amz-meta-origin"], "");
+        let itself = Sent::new("PUT", path)
+            .header("x-amz-copy-source", &path[1..])
+            .header("x-amz-metadata-directive", "REPLACE")
+            .header("x-amz-meta-origin", "cluster-9");
+        gateway.ask(itself).await.ok();
+        let got = gateway.ask(Sent::new("HEAD", path)).await.ok();
+        assert_eq!(got.header("x-amz-meta-origin"), "cluster-9", "{path}");
+    }
     let big = put(path, b"x").header("x-amz-meta-big", "x".repeat(2048));
     gateway.ask(big).await.expect(400, "MetadataTooLarge");
     gateway.stop().await;
@@ -194,6 +207,23 @@ async fn what_clients_ask_beside_the_bytes() {
         .ask(tagging("/snapshots/base/tests-t/none"))
         .await
         .expect(404, "NoSuchKey");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_has_the_checksum_that_is_asked_for_or_that_its_source_has() {
+    let gateway = Gateway::start().await;
+    let source =
+        put("/snapshots/base/tests-m/k", b"hello").header("x-amz-checksum-crc32", "NhCmhg==");
+    gateway.ask(source).await.ok();
+    let copy = |to| Sent::new("PUT", to).header("x-amz-copy-source", "snapshots/base/tests-m/k");
+    let same = gateway.ask(copy("/snapshots/base/tests-m/l")).await.ok();
+    assert_eq!(same.field("ChecksumCRC32"), "NhCmhg==");
+    let other = copy("/snapshots/base/tests-m/m").header("x-amz-checksum-algorithm", "SHA1");
+    let other = gateway.ask(other).await.ok();
+    assert_eq!(other.field("ChecksumSHA1"), "qvTGHdzF6KLavt4PO0gs2a6pQ00=");
+    let unknown = copy("/snapshots/base/tests-m/n").header("x-amz-checksum-algorithm", "MD5");
+    gateway.ask(unknown).await.expect(501, "NotImplemented");
     gateway.stop().await;
 }
 
