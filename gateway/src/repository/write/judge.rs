@@ -15,7 +15,7 @@ use crate::state::Object;
 const ATTEMPTS: usize = 8;
 
 pub(super) enum Judged {
-    /// The same bytes are there: a replay.
+    /// The same is there: a replay.
     AlreadyThere(Arc<str>, i64),
     /// The row that is replaced, if there is one.
     Write(Option<Object>),
@@ -84,10 +84,10 @@ fn judge(
         return Ok(Judged::Write(None));
     };
     let same_bytes = current.hash == Some(prepared.hash) && current.size == prepared.size;
-    Ok(
-        match guarding.overwrite(key, &found.class, same_bytes, digest)? {
-            Overwrite::Same => Judged::AlreadyThere(current.etag, current.modified_ms),
-            Overwrite::Replace => Judged::Write(Some(current)),
-        },
-    )
+    // What is none of a repository's own blobs is also what its headers and parts say.
+    let same = same_bytes && (found.class != Class::Unknown || current.details == prepared.details);
+    Ok(match guarding.overwrite(key, &found.class, same, digest)? {
+        Overwrite::Same => Judged::AlreadyThere(current.etag, current.modified_ms),
+        Overwrite::Replace => Judged::Write(Some(current)),
+    })
 }
