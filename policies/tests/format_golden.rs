@@ -332,6 +332,52 @@ fn a_root_read_in_steps_is_known_as_one_that_was_read_at_once() {
             };
             assert_eq!(members(&stepped), members(&whole), "{}", fixture.name);
             assert!(stepped.problems().eq(whole.problems()), "{}", fixture.name);
+            assert_eq!(stepped.newest_snapshot(), whole.newest_snapshot());
         }
     }
+}
+
+/// By the descriptions, which every version writes; the roots that say it too (Elasticsearch 7.14+) say the same.
+#[test]
+fn the_newest_snapshot_of_a_root_is_the_one_that_ended_last() {
+    let (mut in_roots, mut listed_elsewhere) = (0, 0);
+    for fixture in repositories::all() {
+        let store = Store {
+            objects: fixture.objects.clone(),
+            listing: None,
+        };
+        let (knowledge, _) = store.adopt(fixture.base_path);
+        let root = &knowledge.newest().unwrap().root;
+        let described = |uuid: &str| {
+            let key = knowledge.layout().snapshot_info(uuid);
+            let class = Class::SnapshotInfo(uuid.into());
+            let read = digest::read(&class, &fixture.objects[key.as_str()], Limits::default());
+            match &*read.unwrap().unwrap() {
+                digest::Digest::SnapshotInfo(info) => info.end_time.unwrap(),
+                other => panic!("{key}: {other:?}"),
+            }
+        };
+        let ended = root.snapshots.iter().map(|snapshot| {
+            let ended = described(&snapshot.uuid);
+            if let Some(by_root) = snapshot.end_time_millis {
+                assert_eq!(by_root, ended, "{} {}", fixture.name, snapshot.name);
+                in_roots += 1;
+            }
+            (ended, snapshot.name.to_string())
+        });
+        let ended: Vec<_> = ended.collect();
+        let (last, name) = ended.iter().max().unwrap();
+        let newest = knowledge.newest_snapshot().unwrap();
+        assert_eq!(
+            (newest.ended_ms, &*newest.name),
+            (*last, &**name),
+            "{}",
+            fixture.name
+        );
+        listed_elsewhere += usize::from(ended.last().map(|(_, name)| name) != Some(name));
+    }
+    assert!(
+        in_roots > 0 && listed_elsewhere > 0,
+        "{in_roots} {listed_elsewhere}"
+    );
 }

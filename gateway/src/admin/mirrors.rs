@@ -214,6 +214,10 @@ fn status_body(status: &Status) -> Value {
             "generation": point.generation,
             "committed_at": clock::rfc3339(point.committed_ms),
             "snapshots": point.snapshots,
+            "newest_snapshot": point.newest.as_ref().map(|newest| json!({
+                "name": &*newest.name,
+                "ended_at": clock::rfc3339(newest.ended_ms),
+            })),
         })
     });
     let mut body = json!({

@@ -1,5 +1,6 @@
 //! One piece: a header, one JSON document a line, and the hash of all of that. Text, so that a person can read it.
 
+use policies::format::closure::NewestSnapshot;
 use policies::identity::Repository;
 use policies::key::ObjectKey;
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,17 @@ pub struct Point {
     pub cluster: Option<String>,
     pub epoch: u64,
     pub snapshots: Vec<Named>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Newest>,
     pub complete: bool,
+}
+
+/// Which snapshot of a root ended last, and when.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Newest {
+    pub name: String,
+    pub ended_ms: Millis,
 }
 
 /// A pinned snapshot.
@@ -235,6 +246,24 @@ impl From<Named> for SnapshotName {
     }
 }
 
+impl From<&NewestSnapshot> for Newest {
+    fn from(newest: &NewestSnapshot) -> Self {
+        Self {
+            name: newest.name.to_string(),
+            ended_ms: newest.ended_ms,
+        }
+    }
+}
+
+impl From<Newest> for NewestSnapshot {
+    fn from(newest: Newest) -> Self {
+        Self {
+            name: newest.name.into(),
+            ended_ms: newest.ended_ms,
+        }
+    }
+}
+
 impl From<&RestorePoint> for Point {
     fn from(point: &RestorePoint) -> Self {
         Self {
@@ -244,6 +273,7 @@ impl From<&RestorePoint> for Point {
             cluster: point.root.cluster.as_ref().map(ToString::to_string),
             epoch: point.root.epoch.0,
             snapshots: point.root.snapshots.iter().map(Named::from).collect(),
+            newest: point.root.newest.as_ref().map(Newest::from),
             complete: point.root.complete,
         }
     }

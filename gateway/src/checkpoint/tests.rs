@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use policies::format::closure::NewestSnapshot;
 use policies::identity::{Bucket, Cluster, StoreName};
 use policies::lock::{self, Lock};
 use tempfile::TempDir;
@@ -187,6 +188,10 @@ fn root(generation: u64) -> CommittedRoot {
             uuid: "u1".into(),
         }]
         .into(),
+        newest: Some(NewestSnapshot {
+            name: "nightly".into(),
+            ended_ms: 7,
+        }),
         complete: true,
     }
 }

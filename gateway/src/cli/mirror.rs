@@ -153,8 +153,10 @@ pub fn mirrors_table(found: &[(String, Value)]) -> Table {
         "MIRROR",
         "MODE",
         "STATE",
-        "NEWEST RESTORE POINT",
-        "BEHIND",
+        "NEWEST SNAPSHOT THERE",
+        "ENDED",
+        "ROOT",
+        "RESTORE POINTS BEHIND",
         "SECONDS",
         "OPERATIONS",
         "BYTES",
@@ -163,7 +165,7 @@ pub fn mirrors_table(found: &[(String, Value)]) -> Table {
     ]);
     for (name, mirrors) in found {
         for mirror in mirrors.as_array().map_or(&[][..], Vec::as_slice) {
-            let newest = &mirror["newest_restore_point"];
+            let root = &mirror["newest_restore_point"];
             let lag = &mirror["lag"];
             let seconds = mirror["seconds_to_catch_up"].as_u64();
             table.add_row([
@@ -171,15 +173,9 @@ pub fn mirrors_table(found: &[(String, Value)]) -> Table {
                 text(&mirror["store"]),
                 text(&mirror["mode"]),
                 text(&mirror["state"]),
-                if newest.is_null() {
-                    "none".into()
-                } else {
-                    format!(
-                        "{} ({})",
-                        text(&newest["generation"]),
-                        text(&newest["committed_at"])
-                    )
-                },
+                text(&root["newest_snapshot"]["name"]),
+                text(&root["newest_snapshot"]["ended_at"]),
+                text(&root["generation"]),
                 text(&lag["restore_points"]),
                 text(&lag["seconds"]),
                 text(&lag["operations"]),

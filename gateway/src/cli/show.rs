@@ -85,15 +85,25 @@ fn status_table(repositories: &[Value]) -> Table {
     table
 }
 
-/// Each mirror's mode and state, and how far it is behind unless it has everything.
+/// Each mirror's mode and state, the newest snapshot there, and how far it is behind unless it has everything.
 fn mirrors(all: &Value) -> String {
     let one = |m: &Value| {
-        let behind = match m["lag"]["operations"].as_u64() {
+        let lag = &m["lag"];
+        let behind = match lag["operations"].as_u64() {
             None | Some(0) => String::new(),
-            Some(operations) => format!(", {operations} operations behind"),
+            Some(operations) => format!(
+                ", behind: {} restore points, {operations} operations, {} s",
+                text(&lag["restore_points"]),
+                text(&lag["seconds"]),
+            ),
+        };
+        let newest = &m["newest_restore_point"]["newest_snapshot"];
+        let newest = match newest["name"].as_str() {
+            None => "newest: -".to_owned(),
+            Some(name) => format!("newest: {name} of {}", text(&newest["ended_at"])),
         };
         format!(
-            "{} {} ({}){behind}",
+            "{} {} ({}), {newest}{behind}",
             text(&m["store"]),
             text(&m["state"]),
             text(&m["mode"])
@@ -150,19 +160,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mirror_that_is_behind_says_by_how_much_in_the_table() {
+    fn a_mirror_says_its_newest_snapshot_and_by_how_much_it_is_behind_in_the_table() {
         let told = mirrors(&json!([
-            { "store": "us", "state": "in_sync", "mode": "barrier", "lag": { "operations": 0 } },
-            { "store": "ap", "state": "lagging", "mode": "async", "lag": { "operations": 12 } },
-            { "store": "sa", "state": "stalled", "mode": "async", "lag": { "operations": 1 } },
+            { "store": "us", "state": "in_sync", "mode": "barrier", "lag": { "operations": 0 }, "newest_restore_point":
+              { "generation": 7, "newest_snapshot": { "name": "nightly-07", "ended_at": "2026-11-26T07:00:00Z" } } },
+            { "store": "ap", "state": "lagging", "mode": "async", "lag": { "restore_points": 2, "operations": 12, "seconds": 40 },
+              "newest_restore_point": { "generation": 5, "newest_snapshot": null } },
+            { "store": "sa", "state": "resync", "mode": "async", "lag": { "restore_points": 1, "operations": 1, "seconds": 1 },
+              "newest_restore_point": null },
         ]));
         let lines: Vec<&str> = told.lines().collect();
         assert_eq!(
             lines,
             [
-                "us in_sync (barrier)",
-                "ap lagging (async), 12 operations behind",
-                "sa stalled (async), 1 operations behind",
+                "us in_sync (barrier), newest: nightly-07 of 2026-11-26T07:00:00Z",
+                "ap lagging (async), newest: -, behind: 2 restore points, 12 operations, 40 s",
+                "sa resync (async), newest: -, behind: 1 restore points, 1 operations, 1 s",
             ]
         );
     }

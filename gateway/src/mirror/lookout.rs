@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use policies::format::closure::NewestSnapshot;
 use policies::identity::{Repository, StoreName};
 use tokio::time::Instant;
 
@@ -137,6 +138,9 @@ fn gauges(mirror: &Mirror, status: &Status) {
     ] {
         metrics::gauge!(name, &labels).set(as_f64(value));
     }
+    let (generation, ended) = newest(status);
+    metrics::gauge!(names::MIRROR_ROOT_GENERATION, &labels).set(generation);
+    metrics::gauge!(names::MIRROR_NEWEST_SNAPSHOT, &labels).set(ended);
     metrics::counter!(names::MIRROR_FAILED, &labels).absolute(status.row.failed);
     for state in State::ALL {
         let [repository, store] = labels.clone();
@@ -144,6 +148,17 @@ fn gauges(mirror: &Mirror, status: &Status) {
         let on = f64::from(u8::from(status.state == state));
         metrics::gauge!(names::MIRROR_STATE, &labels).set(on);
     }
+}
+
+/// Generation of the newest root on the target, and the second at which the newest snapshot in it ended.
+fn newest(status: &Status) -> (f64, f64) {
+    let Some(root) = &status.newest else {
+        return (f64::NAN, f64::NAN);
+    };
+    let seconds =
+        |ended: &NewestSnapshot| as_f64(u64::try_from(ended.ended_ms).unwrap_or(0)) / 1000.0;
+    let ended = root.newest.as_ref().map_or(f64::NAN, seconds);
+    (as_f64(root.generation), ended)
 }
 
 fn alarms(mirror: &Mirror, status: &Status, before: &mut Seen) {

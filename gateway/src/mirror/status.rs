@@ -1,5 +1,6 @@
 //! How far behind a mirror is, exactly; never 0 while that is in doubt.
 
+use policies::format::closure::NewestSnapshot;
 use policies::mirror_order::Mode;
 
 use super::{Mirror, Trouble};
@@ -65,6 +66,8 @@ pub struct Newest {
     pub generation: u64,
     pub committed_ms: Millis,
     pub snapshots: Vec<String>,
+    /// The one of them that ended last; None = that is not known, or there is none.
+    pub newest: Option<NewestSnapshot>,
 }
 
 const PAGE: usize = 100;
@@ -78,14 +81,9 @@ impl Mirror {
         let source = &self.link.source;
         let backlog = source.state.backlog(source.id, row.applied).await?;
         let behind = self.roots_behind(&row).await?;
-        let newest = match &row.resync {
-            Some(_) => None,
-            None => {
-                source
-                    .state
-                    .restore_point_at(source.id, row.applied)
-                    .await?
-            }
+        let newest = match row.has_roots_to() {
+            None => None,
+            Some(sequence) => source.state.restore_point_at(source.id, sequence).await?,
         };
         let trouble = self.control.last_trouble();
         let mut status = judge(row, backlog, behind, trouble, clock::now_ms());
@@ -98,6 +96,7 @@ impl Mirror {
                 .iter()
                 .map(|s| s.name.to_string())
                 .collect(),
+            newest: point.root.newest,
         });
         status.seconds_to_catch_up = self.control.pace.seconds_for(&status);
         Ok(Some(status))

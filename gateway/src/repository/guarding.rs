@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use policies::format::closure::{Needs, Observed};
+use policies::format::closure::{Needs, NewestSnapshot, Observed};
 use policies::format::digest;
 use policies::format::frame::Limits;
 use policies::format::paths::Layout;
@@ -70,13 +70,13 @@ impl AdmittedRoot {
             cluster: cluster.cloned(),
             epoch,
             complete: !self.admitted.reports().iter().any(damaged),
-            ..committed_root(self.admitted.root())
+            ..committed_root(self.admitted.root(), self.admitted.newest_snapshot())
         }
     }
 }
 
 /// Of a root whose writer is not known.
-pub(super) fn committed_root(root: &Root) -> CommittedRoot {
+pub(super) fn committed_root(root: &Root, newest: Option<NewestSnapshot>) -> CommittedRoot {
     let name = |s: &policies::format::root::Snapshot| SnapshotName {
         name: s.name.clone(),
         uuid: s.uuid.clone(),
@@ -86,6 +86,7 @@ pub(super) fn committed_root(root: &Root) -> CommittedRoot {
         cluster: None,
         epoch: Epoch(0),
         snapshots: root.snapshots.iter().map(name).collect(),
+        newest,
         complete: true,
     }
 }

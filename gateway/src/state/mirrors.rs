@@ -243,6 +243,15 @@ impl MirrorRow {
         self.rooted >= sequence || (self.resync.is_none() && self.applied >= sequence)
     }
 
+    /// The target is known to have the newest root of up to this sequence. None = nothing is known of its roots.
+    #[must_use]
+    pub fn has_roots_to(&self) -> Option<u64> {
+        match &self.resync {
+            Some(_) => (self.rooted > 0).then_some(self.rooted),
+            None => Some(self.rooted.max(self.applied)),
+        }
+    }
+
     fn reconciles(&self, since_ms: Millis) -> bool {
         self.resync
             .as_ref()

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use policies::format::closure::NewestSnapshot;
 use policies::identity::{Cluster, Epoch};
 use policies::key::ObjectKey;
 use policies::lock::Permit;
@@ -101,6 +102,8 @@ pub struct CommittedRoot {
     pub cluster: Option<Cluster>,
     pub epoch: Epoch,
     pub snapshots: Arc<[SnapshotName]>,
+    /// Which of them ended last. None = that is not known, or there is none.
+    pub newest: Option<NewestSnapshot>,
     /// All that it needs was there at its commit, and is still held.
     pub complete: bool,
 }

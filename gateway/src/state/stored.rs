@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use policies::format::closure::NewestSnapshot;
 use policies::identity::{Cluster, Epoch, Handover, StoreName};
 use policies::key::ObjectKey;
 use policies::lock::{Freeze, Lock, Next};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    AnswerKey, Basis, BucketId, Checksum, CommittedRoot, Details, Error, Kept, Promotion,
+    AnswerKey, Basis, BucketId, Checksum, CommittedRoot, Details, Error, Kept, Millis, Promotion,
     PromotionStep, Put, RepositoryId, Result, SnapshotName,
 };
 use crate::stores::Identity;
@@ -103,7 +104,15 @@ struct StoredRoot {
     cluster: Option<String>,
     epoch: u64,
     snapshots: Vec<StoredSnapshot>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    newest: Option<StoredNewest>,
     complete: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredNewest {
+    name: String,
+    ended_ms: Millis,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -302,6 +311,7 @@ pub fn put_text(put: &Put) -> String {
             cluster: root.cluster.as_ref().map(ToString::to_string),
             epoch: root.epoch.0,
             snapshots: store_snapshots(&root.snapshots),
+            newest: root.newest.as_ref().map(store_newest),
             complete: root.complete,
         }),
         answer: put.answer.as_ref().map(|answer| StoredAnswerKey {
@@ -353,6 +363,7 @@ pub fn put_from(stored: &str) -> Result<Put> {
             cluster: root.cluster.map(Cluster::new),
             epoch: Epoch(root.epoch),
             snapshots: load_snapshots(root.snapshots),
+            newest: root.newest.map(load_newest),
             complete: root.complete,
         }),
         answer: answer.transpose()?,
@@ -454,6 +465,31 @@ fn load_snapshots(stored: Vec<StoredSnapshot>) -> Arc<[SnapshotName]> {
         uuid: snapshot.uuid.into(),
     };
     stored.into_iter().map(load).collect()
+}
+
+/// The newest snapshot of a restore point.
+pub fn newest_text(newest: Option<&NewestSnapshot>) -> Option<String> {
+    newest.map(|newest| text(&store_newest(newest)))
+}
+
+pub fn newest_from(stored: Option<&str>) -> Result<Option<NewestSnapshot>> {
+    stored
+        .map(|stored| parse(stored).map(load_newest))
+        .transpose()
+}
+
+fn store_newest(newest: &NewestSnapshot) -> StoredNewest {
+    StoredNewest {
+        name: newest.name.to_string(),
+        ended_ms: newest.ended_ms,
+    }
+}
+
+fn load_newest(stored: StoredNewest) -> NewestSnapshot {
+    NewestSnapshot {
+        name: stored.name.into(),
+        ended_ms: stored.ended_ms,
+    }
 }
 
 /// None for no checksums.

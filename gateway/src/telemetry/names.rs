@@ -29,6 +29,10 @@ pub const MIRROR_LAG_SECONDS: &str = "snapgate_mirror_lag_seconds";
 pub const MIRROR_LAG_OPERATIONS: &str = "snapgate_mirror_lag_operations";
 pub const MIRROR_LAG_BYTES: &str = "snapgate_mirror_lag_bytes";
 pub const MIRROR_LAG_RESTORE_POINTS: &str = "snapgate_mirror_lag_restore_points";
+/// Gauges {repository, store}: the newest root that a mirror has, and when the newest snapshot in it ended; NaN while
+/// that is not known.
+pub const MIRROR_ROOT_GENERATION: &str = "snapgate_mirror_root_generation";
+pub const MIRROR_NEWEST_SNAPSHOT: &str = "snapgate_mirror_newest_snapshot_timestamp_seconds";
 /// Counter {repository, store}: transfers that failed and were tried again.
 pub const MIRROR_FAILED: &str = "snapgate_mirror_failed_total";
 /// Gauge {repository, store, state = in_sync | lagging | paused | stalled | resync}: 1 for the mirror's state.
@@ -70,6 +74,15 @@ pub fn describe() {
     describe_gauge!(
         MIRROR_LAG_RESTORE_POINTS,
         "Restore points that the mirror lacks"
+    );
+    describe_gauge!(
+        MIRROR_ROOT_GENERATION,
+        "Generation of the newest root that the mirror has; NaN while that is not known"
+    );
+    describe_gauge!(
+        MIRROR_NEWEST_SNAPSHOT,
+        Unit::Seconds,
+        "Unix time at which the newest snapshot that the mirror has ended; NaN while that is not known"
     );
     describe_counter!(
         MIRROR_FAILED,

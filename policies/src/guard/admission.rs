@@ -14,7 +14,7 @@ use change::compare;
 
 use super::refusal::{Names, Reason, Refusal};
 use super::{Guard, Scope};
-use crate::format::closure::{Facts, Needs, Problem, Proposal};
+use crate::format::closure::{Facts, Needs, NewestSnapshot, Problem, Proposal};
 use crate::format::root::{Generation, Root};
 use crate::key::ObjectKey;
 
@@ -62,6 +62,11 @@ impl Admitted {
     #[must_use]
     pub fn root(&self) -> &Root {
         &self.proposal.root
+    }
+
+    #[must_use]
+    pub fn newest_snapshot(&self) -> Option<NewestSnapshot> {
+        self.proposal.newest_snapshot()
     }
 
     /// Hidden objects that the root needs: the transaction that commits it shows them again.

@@ -17,6 +17,7 @@ async fn a_mirror_follows_snapshots_and_deletes_and_ends_equal() {
     let status = m.status().await;
     let newest = status.newest.unwrap();
     assert_eq!(newest.snapshots, ["one", "three", "four"]);
+    assert_eq!(&*newest.newest.unwrap().name, "four");
     assert_eq!(status.lag.operations, 0);
     assert!(m.seen.lock().instants > 30);
 }
@@ -33,7 +34,9 @@ async fn while_the_target_is_away_the_lag_grows_and_nothing_waits() {
         status.source_seq - status.row.applied
     );
     assert!(status.lag.seconds >= 1 && status.lag.bytes > 0);
-    assert_eq!(status.newest.unwrap().snapshots, ["one"]);
+    let newest = status.newest.unwrap();
+    assert_eq!(newest.snapshots, ["one"]);
+    assert_eq!(&*newest.newest.unwrap().name, "one");
     m.target.cut(false);
     m.until(State::InSync).await;
     m.equal().await;

@@ -24,6 +24,19 @@ async fn a_new_mirror_of_an_old_repository_is_reconciled_and_restores_throughout
 }
 
 #[tokio::test]
+async fn a_mirror_that_is_reconciled_tells_no_newest_snapshot_until_it_is_done() {
+    let m = Mirrored::with_one().await;
+    m.pause().await;
+    assert!(m.status().await.newest.is_some());
+    m.mirror.resync("a test", false).await.unwrap();
+    assert_eq!(m.status().await.newest, None);
+    m.mirror.resume().await.unwrap();
+    m.until(State::InSync).await;
+    let newest = m.status().await.newest.unwrap();
+    assert_eq!(&*newest.newest.unwrap().name, "one");
+}
+
+#[tokio::test]
 async fn a_lost_journal_is_noticed_and_reconciled() {
     let mut m = Mirrored::with_one().await;
     m.pause().await;

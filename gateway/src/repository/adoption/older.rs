@@ -46,7 +46,7 @@ impl Door {
             let closure = self.closure(open, layout.clone(), &root).await?;
             let complete = closure.problems().next().is_none();
             tracing::info!(repository = %open.name, generation, complete, "an older root is a restore point");
-            self.note_restore_point(open, &root, complete, object.modified_ms)
+            self.note_restore_point(open, &root, &closure, object.modified_ms)
                 .await?;
         }
         Ok(())

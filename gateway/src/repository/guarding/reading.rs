@@ -61,8 +61,7 @@ impl Door {
         };
         self.keep_root_hash(open, &object, &body).await?;
         let knowledge = self.know(open, layout, &root).await?;
-        let complete = knowledge.problems().next().is_none();
-        self.note_restore_point(open, &root, complete, object.modified_ms)
+        self.note_restore_point(open, &root, &knowledge, object.modified_ms)
             .await?;
         open.guarding
             .starts_as(Guard::adopted(open.name.clone(), knowledge));
@@ -107,18 +106,18 @@ impl Door {
         Ok(knowledge)
     }
 
-    /// A root that was committed before restore points were written down, or adopted.
+    /// A root that was committed before restore points were written down, or adopted; `knowledge` is its closure.
     pub(in crate::repository) async fn note_restore_point(
         &self,
         open: &OpenRepository,
         root: &Root,
-        complete: bool,
+        knowledge: &Knowledge,
         committed_ms: i64,
     ) -> Result<(), Error> {
         let permit = open.upkeep();
         let root = CommittedRoot {
-            complete,
-            ..committed_root(root)
+            complete: knowledge.problems().next().is_none(),
+            ..committed_root(root, knowledge.newest_snapshot())
         };
         self.state
             .note_restore_point(&permit, open.id, root, committed_ms)

@@ -295,7 +295,7 @@ impl Door {
             root: CommittedRoot {
                 complete: admitted.reports().is_empty(),
                 epoch: open.gate.row().lock.epoch(),
-                ..committed_root(admitted.root())
+                ..committed_root(admitted.root(), admitted.newest_snapshot())
             },
             body,
             hidden: Vec::new(),

@@ -430,6 +430,7 @@ fn imported(row: Row) -> checkpoint::Result<Imported> {
                 cluster: point.cluster.map(policies::identity::Cluster::new),
                 epoch: policies::identity::Epoch(point.epoch),
                 snapshots: point.snapshots.into_iter().map(Into::into).collect(),
+                newest: point.newest.map(Into::into),
                 complete: point.complete,
             },
             sequence: point.sequence,

@@ -273,6 +273,7 @@ impl World {
             cluster: None,
             epoch: self.row.lock.lock.epoch(),
             snapshots: [].into(),
+            newest: None,
             complete: true,
         });
         let new = NewIntent {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use policies::format::closure::NewestSnapshot;
 use policies::identity::Epoch;
 
 use super::*;
@@ -16,6 +17,10 @@ pub fn root(generation: u64, snapshots: &[&str]) -> CommittedRoot {
         cluster: Some(Cluster::new("prod")),
         epoch: Epoch(1),
         snapshots: snapshots.iter().map(name).collect(),
+        newest: snapshots.last().map(|name| NewestSnapshot {
+            name: (*name).into(),
+            ended_ms: i64::try_from(generation).unwrap() * 1000,
+        }),
         complete: true,
     }
 }

@@ -47,6 +47,9 @@ CREATE TABLE pins (
 );
 ";
 
+/// Which of `snapshots` ended last, as JSON; NULL where that is not known.
+pub(super) const NEWEST: &str = "ALTER TABLE restore_points ADD COLUMN newest TEXT;";
+
 #[async_trait]
 impl RestorePoints for Database {
     async fn restore_points(
@@ -177,7 +180,7 @@ impl RestorePoints for Database {
 macro_rules! points {
     ($which:literal) => {
         concat!(
-            "SELECT generation, sequence, committed_ms, uptime_ms, cluster, epoch, snapshots, complete
+            "SELECT generation, sequence, committed_ms, uptime_ms, cluster, epoch, snapshots, complete, newest
              FROM restore_points WHERE repository = $1 ",
             $which
         )
@@ -194,11 +197,12 @@ pub(super) async fn committed(
 ) -> Result<(), Fault> {
     execute(
         tx.db(),
-        "INSERT INTO restore_points (repository, generation, sequence, committed_ms, uptime_ms, cluster, epoch, snapshots, complete)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        "INSERT INTO restore_points (repository, generation, sequence, committed_ms, uptime_ms, cluster, epoch, snapshots, complete, newest)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
          ON CONFLICT (repository, generation) DO UPDATE SET sequence = excluded.sequence,
              committed_ms = excluded.committed_ms, uptime_ms = excluded.uptime_ms, cluster = excluded.cluster,
-             epoch = excluded.epoch, snapshots = excluded.snapshots, complete = excluded.complete",
+             epoch = excluded.epoch, snapshots = excluded.snapshots, complete = excluded.complete,
+             newest = excluded.newest",
         &[
             &repository.0,
             &int(root.generation),
@@ -209,6 +213,7 @@ pub(super) async fn committed(
             &int(root.epoch.0),
             &stored::snapshots_text(&root.snapshots),
             &root.complete,
+            &stored::newest_text(root.newest.as_ref()),
         ],
     )
     .await?;
@@ -335,6 +340,7 @@ fn point(row: &Row) -> Result<RestorePoint> {
             epoch: Epoch(count(row, 5)?),
             snapshots: stored::snapshots_from(column(row, 6)?)?,
             complete: column(row, 7)?,
+            newest: stored::newest_from(column(row, 8)?)?,
         },
         sequence: count(row, 1)?,
         committed_ms: column(row, 2)?,

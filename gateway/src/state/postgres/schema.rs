@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     super::uploads::AGE,
     super::mirrors::NODES,
     super::plain::FUNCTION,
+    super::restore_points::NEWEST,
 ];
 
 /// The version that this program writes.

@@ -46,6 +46,9 @@ CREATE TABLE pins (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Which of `snapshots` ended last, as JSON; NULL where that is not known.
+pub(super) const NEWEST: &str = "ALTER TABLE restore_points ADD COLUMN newest TEXT;";
+
 #[async_trait]
 impl RestorePoints for Database {
     async fn restore_points(
@@ -156,7 +159,7 @@ impl RestorePoints for Database {
 
 macro_rules! point_columns {
     () => {
-        "generation, sequence, committed_ms, uptime_ms, cluster, epoch, snapshots, complete"
+        "generation, sequence, committed_ms, uptime_ms, cluster, epoch, snapshots, complete, newest"
     };
 }
 
@@ -170,8 +173,8 @@ pub(super) fn committed(
 ) -> rusqlite::Result<()> {
     tx.db
         .prepare_cached(
-            "INSERT OR REPLACE INTO restore_points (repository, generation, sequence, committed_ms, uptime_ms, cluster, epoch, snapshots, complete)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT OR REPLACE INTO restore_points (repository, generation, sequence, committed_ms, uptime_ms, cluster, epoch, snapshots, complete, newest)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             repository.0,
@@ -183,6 +186,7 @@ pub(super) fn committed(
             int(root.epoch.0),
             stored::snapshots_text(&root.snapshots),
             root.complete,
+            stored::newest_text(root.newest.as_ref()),
         ])
         .map(|_| ())
 }
@@ -300,6 +304,7 @@ fn point(row: &Row<'_>) -> Result<RestorePoint> {
             epoch: Epoch(count(row, 5)?),
             snapshots: stored::snapshots_from(text(row.get_ref(6)?)?)?,
             complete: row.get(7)?,
+            newest: stored::newest_from(row.get::<_, Option<String>>(8)?.as_deref())?,
         },
         sequence: count(row, 1)?,
         committed_ms: row.get(2)?,

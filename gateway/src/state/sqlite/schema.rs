@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     super::part_contents::TABLE,
     super::uploads::AGE,
     super::mirrors::NODES,
+    super::restore_points::NEWEST,
 ];
 
 /// The version that this program writes.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::newest::NewestSnapshot;
 use super::propose::{Found, Problem, Proposal};
 use super::sets::Slots;
 use super::shard::{By, ShardDirectory};
@@ -23,6 +24,8 @@ pub struct Knowledge {
     /// Slot -> uuid.
     pub(super) slots: Vec<Option<Arc<str>>>,
     pub(super) by_uuid: HashMap<Arc<str>, u32>,
+    /// Slot -> when that snapshot ended, in milliseconds since 1970.
+    pub(super) ended: Vec<Option<i64>>,
     /// Slots whose metadata was written anew since it was read (a master finalised the same snapshot again).
     pub(super) rewritten: Slots,
     /// Ascending; the last is the newest committed root.
@@ -90,6 +93,14 @@ impl Knowledge {
     #[must_use]
     pub fn newest(&self) -> Option<&LiveRoot> {
         self.live.last()
+    }
+
+    /// The newest snapshot of the newest root.
+    #[must_use]
+    pub fn newest_snapshot(&self) -> Option<NewestSnapshot> {
+        let newest = self.newest()?;
+        let ended = |slot: &u32| self.ended.get(*slot as usize).copied().flatten();
+        NewestSnapshot::of(&newest.root, newest.slots.iter().map(ended))
     }
 
     /// Every root that can be the parent of the next one, ascending.
@@ -174,6 +185,7 @@ impl Knowledge {
             found,
             problems,
             revived,
+            ended,
             parent: _,
         } = proposal;
         let slots: Vec<u32> = root
@@ -181,6 +193,10 @@ impl Knowledge {
             .iter()
             .map(|snapshot| self.slot(&snapshot.uuid))
             .collect();
+        self.ended.resize(self.slots.len(), None);
+        for (slot, ended) in slots.iter().zip(ended) {
+            self.ended[*slot as usize] = ended;
+        }
         let renumbered = found
             .iter()
             .any(|found| matches!(found, Found::Numbered { .. }));

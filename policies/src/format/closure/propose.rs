@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use super::facts::{Facts, Needs};
 use super::knowledge::{IndexDirectory, Knowledge};
+use super::newest::NewestSnapshot;
 use crate::format::digest::{Digest, Unreadable};
-use crate::format::root::{Index, Root};
+use crate::format::root::{Index, Root, Snapshot};
 use crate::format::snapshot::SnapshotInfo;
 use crate::key::{Class, ObjectKey, Shard, ShardGeneration};
 
@@ -59,6 +60,16 @@ pub struct Proposal {
     /// Hidden objects that the root needs again: its commit must show them.
     pub revived: Vec<ObjectKey>,
     pub(super) found: Vec<Found>,
+    /// When each snapshot of the root ended, in their order there; milliseconds since 1970.
+    pub(super) ended: Vec<Option<i64>>,
+}
+
+impl Proposal {
+    /// The newest snapshot of the root.
+    #[must_use]
+    pub fn newest_snapshot(&self) -> Option<NewestSnapshot> {
+        NewestSnapshot::of(&self.root, self.ended.iter().copied())
+    }
 }
 
 /// One new thing; indices and snapshots by their position in the root.
@@ -119,6 +130,7 @@ impl Knowledge {
         if !pass.needs.is_empty() {
             return Err(pass.needs.unique());
         }
+        let ended = pass.ended();
         let mut revived = pass.revived;
         revived.sort();
         revived.dedup();
@@ -130,6 +142,7 @@ impl Knowledge {
             problems,
             revived,
             found,
+            ended,
         })
     }
 
@@ -213,6 +226,18 @@ impl Pass<'_> {
             let key = self.known.layout.global_metadata(&snapshot.uuid);
             self.required(&key, &Class::GlobalMetadata(snapshot.uuid.clone()), &hit);
         }
+    }
+
+    /// When each snapshot ended: by the root, else by its description.
+    fn ended(&self) -> Vec<Option<i64>> {
+        let ended = |(position, snapshot): (usize, &Snapshot)| {
+            let described = || match self.known.known_slot(&snapshot.uuid) {
+                Some(slot) => self.known.ended.get(slot as usize).copied().flatten(),
+                None => described_end(self.info(position as u32).as_ref()),
+            };
+            snapshot.end_time_millis.or_else(described)
+        };
+        self.root.snapshots.iter().enumerate().map(ended).collect()
     }
 
     /// The description of a snapshot, if it could be read.
@@ -346,6 +371,20 @@ impl Pass<'_> {
             .entry(key.clone())
             .or_insert_with(problem)
             .hits(hit);
+    }
+}
+
+fn described_end(info: Option<&Arc<Digest>>) -> Option<i64> {
+    match info.map(|digest| &**digest) {
+        Some(Digest::SnapshotInfo(info)) => info.end_time,
+        Some(
+            Digest::GlobalMetadata
+            | Digest::IndexMetadata(_)
+            | Digest::ShardSnapshot(_)
+            | Digest::ShallowShardSnapshot
+            | Digest::ShardIndex(_),
+        )
+        | None => None,
     }
 }
 
