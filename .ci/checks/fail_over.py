@@ -93,6 +93,7 @@ def a_region_dies_and_the_other_goes_on_without_losing_a_snapshot(bench):
     done = b.json("promote", REPOSITORY, "--store", "us", "--writer", "beta", "--reason", "region A burns")
     note(f"cold promotion in {done['seconds']:.2f} s, from its {done['basis']}")
     expect("what the catalog was made from", done["basis"], "checkpoint")
+    expect("the newest snapshot there", done["restore_point"]["newest_snapshot"]["name"], "third")
     expect("snapshots that were acknowledged under barrier", sorted(done["restore_point"]["snapshots"]), sorted(life.snapshots))
     expect("the lock", (b.lock()["state"], b.lock()["holder"]), ("held", "beta"))
 
@@ -141,6 +142,8 @@ def fail_back(gateway, writer):
 def what_is_lost_is_exactly_what_promote_lists(bench):
     folders, a, alpha, life = region_a(bench, "async")
     a.mirrored()
+    code, said = a.command("failback", REPOSITORY, "--store", "us")
+    expect(f"a fail-back onto a mirror that was never left behind is refused: {said}", (code, "is a mirror" in said), (1, True))
     a.json("mirror", "pause", REPOSITORY, "us")
     kept = dict(life.snapshots)
     life.add(30)
@@ -157,6 +160,7 @@ def what_is_lost_is_exactly_what_promote_lists(bench):
     life.snapshot("goes-on")
 
     report = a.json("drill", REPOSITORY, "--store", "us")
+    expect("the newest snapshot of the rehearsal", report["restore_point"]["newest_snapshot"]["name"], "goes-on")
     expect(f"a rehearsal finds everything: {report['problems']}", (report["ok"], "goes-on" in report["restore_point"]["snapshots"]), (True, True))
     expect("failback", fail_back(a, "alpha"), True)
     aside = list((folders["eu"] / ".snapgate/kept").rglob("*index-*"))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
-use policies::identity::{Cluster, StoreName};
+use policies::identity::{Cluster, Epoch, StoreName};
 use policies::mirror_order::Mode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -43,6 +43,11 @@ pub async fn failback(
     let asked = asked.unwrap_or_default().0;
     super::lock::check_reason(asked.reason.as_deref())?;
     let refused = |why: String| Problem::new(StatusCode::CONFLICT, why);
+    if !open.gate.row().lock.catalog_is_current() {
+        return Err(refused(format!(
+            "repository '{name}' is frozen here; fail back on the gateway where its primary is"
+        )));
+    }
     let store = asked
         .store
         .map(StoreName::new)
@@ -67,14 +72,14 @@ pub async fn failback(
             "'{writer}' is not among the writers of repository '{name}'"
         )));
     }
-    if !open.gate.row().lock.catalog_is_current() {
-        return Err(refused(format!(
-            "repository '{name}' is frozen here; fail back on the gateway where its primary is"
-        )));
-    }
     if admin.door.store(&store).is_none() {
         return Err(refused(format!(
             "store '{store}' is not configured here; add [stores.{store}]"
+        )));
+    }
+    if is_mirror(&admin, &open, &store).await? {
+        return Err(refused(format!(
+            "store '{store}' is a mirror of repository '{name}', not a primary that was left behind; to move there: snapgate promote {name} --store {store} --writer {writer}"
         )));
     }
     let ask = Ask {
@@ -89,6 +94,28 @@ pub async fn failback(
         told.end(bring_back(&admin, &open, ask, &told).await);
     });
     Ok((StatusCode::ACCEPTED, Json(job.body())))
+}
+
+/// It follows this repository, and not because it is being brought back.
+async fn is_mirror(
+    admin: &Admin,
+    open: &OpenRepository,
+    store: &StoreName,
+) -> Result<bool, Problem> {
+    let state = admin.door.state();
+    let returning = state.position(open.id, RETURNING).await;
+    let returning = returning.map_err(|e| Problem::failed(&e))?;
+    let left = open.promoted_from.as_ref() == Some(store);
+    if left || returning.as_deref() == Some(store.as_str()) {
+        return Ok(false);
+    }
+    let row = state.mirror(open.id, store).await;
+    let row = row.map_err(|e| Problem::failed(&e))?;
+    Ok(row.is_some_and(|row| {
+        let fenced = row.stalled.as_ref().is_some_and(|stalled| stalled.fenced);
+        let aside = row.resync.as_ref().is_some_and(|resync| resync.aside);
+        row.epoch > Epoch(0) && !fenced && !aside
+    }))
 }
 
 async fn bring_back(

@@ -108,9 +108,9 @@ pub async fn drill(
 
 fn report_body(open: &OpenRepository, snapshot: Option<&str>, report: &drill::Report) -> Value {
     let problems = report.problems.iter().map(|p| json!({ "key": p.key.as_str(), "kind": p.kind.as_str(), "snapshots": p.snapshots.iter().map(|s| &**s).collect::<Vec<_>>() }));
-    let age_ms = report
-        .committed_ms
-        .map(|at| clock::now_ms().saturating_sub(at).max(0));
+    let newest = report.newest.as_ref();
+    let ended = newest.map(|newest| clock::rfc3339(newest.ended_ms));
+    let age_ms = newest.map(|newest| clock::now_ms().saturating_sub(newest.ended_ms).max(0));
     let (read, took) = report.sampled;
     json!({
         "ok": report.problems.is_empty(),
@@ -119,8 +119,9 @@ fn report_body(open: &OpenRepository, snapshot: Option<&str>, report: &drill::Re
         "snapshot": snapshot,
         "restore_point": {
             "generation": report.generation,
-            "committed_at": report.committed_ms.map(clock::rfc3339),
+            "committed_at": ended,
             "snapshots": report.snapshots,
+            "newest_snapshot": newest.map(|newest| json!({ "name": &*newest.name, "ended_at": ended })),
         },
         "age_seconds": age_ms.map(|ms| ms / 1000),
         "objects": report.objects,

@@ -114,8 +114,16 @@ async fn status(client: &Client, as_json: bool, repository: Option<&str>) -> Res
         }
         return Ok(());
     }
-    println!("{}", mirrors_table(&found));
+    if found
+        .iter()
+        .any(|(_, mirrors)| mirrors.as_array().is_some_and(|all| !all.is_empty()))
+    {
+        println!("{}", mirrors_table(&found));
+    }
     for (name, mirrors) in &found {
+        if mirrors.as_array().is_some_and(Vec::is_empty) {
+            println!("repository {name} has no mirror");
+        }
         for mirror in mirrors.as_array().map_or(&[][..], Vec::as_slice) {
             for why in why(mirror) {
                 println!("{name} -> {}: {why}", text(&mirror["store"]));
@@ -232,6 +240,9 @@ async fn verify(
         }
     }
     if result["ok"].as_bool() == Some(true) {
+        if !as_json {
+            println!("the mirror is what it should be");
+        }
         return Ok(());
     }
     Err(Failure::Refused(format!(

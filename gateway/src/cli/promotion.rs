@@ -140,14 +140,12 @@ fn show(repository: &str, result: &Value) {
     );
     let point = &result["restore_point"];
     if point.is_object() {
-        println!(
-            "restore point: index-{} of {}, {} snapshots",
-            text(&point["generation"]),
-            text(&point["committed_at"]),
-            point["snapshots"].as_array().map_or(0, Vec::len)
-        );
+        println!("restore point: {}", restore_point(point));
     }
-    missing(&result["missing"]);
+    let refused = result["refused"].is_string();
+    if !refused {
+        missing(&result["missing"]);
+    }
     if done.is_none() {
         for check in result["checks"].as_array().map_or(&[][..], Vec::as_slice) {
             let mark = if check["ok"].as_bool() == Some(true) {
@@ -165,9 +163,25 @@ fn show(repository: &str, result: &Value) {
     if let Some(seconds) = done {
         println!("it took {seconds:.2} s");
     }
-    for step in result["steps"].as_array().map_or(&[][..], Vec::as_slice) {
+    // There is nothing to prepare for what will not be done.
+    let steps = result["steps"].as_array().filter(|_| !refused);
+    for step in steps.map_or(&[][..], Vec::as_slice) {
         println!("\n{}", text(step));
     }
+}
+
+/// Which root it is, how many snapshots it has, and which of them ended last.
+fn restore_point(point: &Value) -> String {
+    let snapshots = point["snapshots"].as_array().map_or(0, Vec::len);
+    let newest = &point["newest_snapshot"];
+    let newest = match newest["name"].as_str() {
+        Some(name) => format!("the newest is {name} of {}", text(&newest["ended_at"])),
+        None => "which is the newest is not known".to_owned(),
+    };
+    format!(
+        "index-{}, {snapshots} snapshots, {newest}",
+        text(&point["generation"])
+    )
 }
 
 fn missing(missing: &Value) {
@@ -241,12 +255,15 @@ async fn failback(
     show(repository, &result);
     let aside = &result["kept_aside"];
     println!(
-        "kept aside in .snapgate/kept/{repository}/ of the store: {} objects, {} bytes that only the old primary had",
+        "kept aside in .snapgate/kept/{repository}/ of the store: {} objects, {} bytes that lay there and the primary does not have",
         text(&aside["objects"]),
         text(&aside["bytes"])
     );
-    if let Some(store) = result["mirror"].as_str() {
-        println!("store {store} is its mirror");
+    match result["mirror"].as_str() {
+        Some(store) => println!("store {store} is its mirror"),
+        None => println!(
+            "the store that was left is no mirror of it: its configuration does not name it, or it does not answer"
+        ),
     }
     Ok(())
 }
@@ -268,9 +285,8 @@ async fn drill(
     } else {
         let point = &result["restore_point"];
         println!(
-            "store {store} is at root index-{} of {}, {} s old",
-            text(&point["generation"]),
-            text(&point["committed_at"]),
+            "store {store} is at {}, {} s ago",
+            restore_point(point),
             text(&result["age_seconds"])
         );
         println!(
@@ -289,6 +305,11 @@ async fn drill(
         }
     }
     if result["ok"].as_bool() == Some(true) {
+        if !as_json {
+            let restored =
+                snapshot.map_or_else(|| "every snapshot".to_owned(), |s| format!("'{s}'"));
+            println!("all of it is there with its size: {restored} would be restored");
+        }
         return Ok(());
     }
     Err(Failure::Refused(format!(
@@ -301,6 +322,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_restore_point_is_told_by_its_newest_snapshot_and_not_guessed_at() {
+        let told = restore_point(&json!({
+            "generation": 12,
+            "snapshots": ["a", "b"],
+            "newest_snapshot": { "name": "a", "ended_at": "2026-11-25T10:00:00Z" },
+        }));
+        assert_eq!(
+            told,
+            "index-12, 2 snapshots, the newest is a of 2026-11-25T10:00:00Z"
+        );
+        let unknown =
+            restore_point(&json!({ "generation": 3, "snapshots": ["a"], "newest_snapshot": null }));
+        assert_eq!(
+            unknown,
+            "index-3, 1 snapshots, which is the newest is not known"
+        );
+    }
 
     #[test]
     fn what_is_missing_is_listed_or_said_plainly_to_be_unknown() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{StreamExt, TryStreamExt};
-use policies::format::closure::{Knowledge, Member, Needs, Observed};
+use policies::format::closure::{Knowledge, Member, Needs, NewestSnapshot, Observed};
 use policies::format::digest;
 use policies::format::paths::Layout;
 use policies::format::root::Root;
@@ -38,8 +38,8 @@ pub struct Report {
     pub store: StoreName,
     pub generation: u64,
     pub snapshots: Vec<String>,
-    /// When the newest snapshot of it ended.
-    pub committed_ms: Option<i64>,
+    /// The one of them that ended last; None = that is not known, or there is none.
+    pub newest: Option<NewestSnapshot>,
     pub objects: u64,
     pub bytes: u64,
     pub problems: Vec<Problem>,
@@ -95,11 +95,7 @@ impl Door {
         let mut report = Report {
             store: name.clone(),
             generation: root.generation,
-            committed_ms: root
-                .snapshots
-                .iter()
-                .filter_map(|s| s.end_time_millis)
-                .max(),
+            newest: None,
             snapshots,
             objects: 0,
             bytes: 0,
@@ -107,7 +103,9 @@ impl Door {
             sampled: (0, Duration::ZERO),
         };
         let there = self.sizes_of(open, store.as_ref()).await?;
-        let mut members = closure(open, store.as_ref(), &there, root).await?;
+        let knowledge = closure(open, store.as_ref(), &there, root).await?;
+        report.newest = knowledge.newest_snapshot();
+        let mut members: Vec<Member> = knowledge.members().collect();
         if let Some(wanted) = snapshot {
             members.retain(|member| member.snapshots.iter().any(|s| &**s == wanted));
         }
@@ -173,7 +171,7 @@ async fn closure(
     store: &dyn Store,
     there: &HashMap<ObjectKey, u64>,
     root: Root,
-) -> Result<Vec<Member>, Error> {
+) -> Result<Knowledge, Error> {
     let layout = Layout::new(&open.plan.base_path).map_err(|e| Error::Refused(e.to_string()))?;
     let mut knowledge = Knowledge::new(layout);
     let mut facts = Observed::default();
@@ -185,7 +183,7 @@ async fn closure(
         }
     };
     knowledge.commit(proposal);
-    Ok(knowledge.members().collect())
+    Ok(knowledge)
 }
 
 async fn fetch(

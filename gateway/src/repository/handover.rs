@@ -533,6 +533,7 @@ impl Door {
         open: &OpenRepository,
         mirror: &StoreName,
     ) -> Result<(), Error> {
+        let began = Instant::now();
         self.catch_up(open, mirror, MIRROR_PATIENCE)
             .await?
             .map(|_| ())
@@ -540,7 +541,7 @@ impl Door {
                 Error::Refused(format!(
                     "Mirror '{mirror}' of repository '{}' is still {behind} operations behind after {} s; the lock stays where it was. See: snapgate mirror status {}",
                     open.name,
-                    MIRROR_PATIENCE.as_secs(),
+                    began.elapsed().as_secs(),
                     open.name
                 ))
             })

@@ -72,7 +72,11 @@ impl Door {
         let root = newest_root(target.as_ref(), open).await;
         match root.map_err(|e| store_failed("read the target's newest root", &e))? {
             Some(Ok(root)) => {
-                planned.at = Some(at(&root));
+                planned.at = Some(At {
+                    generation: root.generation,
+                    newest: self.newest_snapshot(open, target.as_ref(), &root).await,
+                    snapshots: names(&root),
+                });
                 planned.check(
                     "target has a restore point",
                     true,
@@ -358,12 +362,11 @@ impl Door {
             return Ok(None);
         };
         let there = newest_root(target, open).await?.and_then(Result::ok);
-        let known: BTreeSet<String> = there.iter().flat_map(|r| at(r).snapshots).collect();
+        let known: BTreeSet<String> = there.iter().flat_map(names).collect();
         let generation = there.map_or(0, |r| r.generation);
         let mut missing = Missing {
             restore_points: newest.generation.saturating_sub(generation),
-            snapshots: at(&newest)
-                .snapshots
+            snapshots: names(&newest)
                 .into_iter()
                 .filter(|name| !known.contains(name))
                 .collect(),
@@ -443,16 +446,8 @@ fn trusted(open: &OpenRepository) -> bool {
     }
 }
 
-fn at(root: &Root) -> At {
-    At {
-        generation: root.generation,
-        committed_ms: root
-            .snapshots
-            .iter()
-            .filter_map(|s| s.end_time_millis)
-            .max(),
-        snapshots: root.snapshots.iter().map(|s| s.name.to_string()).collect(),
-    }
+fn names(root: &Root) -> Vec<String> {
+    root.snapshots.iter().map(|s| s.name.to_string()).collect()
 }
 
 /// The newest root that a store holds: None = there is none, an error inside = it is there and cannot be read.

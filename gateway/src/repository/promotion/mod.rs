@@ -25,6 +25,7 @@ mod elsewhere;
 mod failback;
 mod fit;
 mod look;
+mod newest;
 pub mod plan;
 #[cfg(test)]
 mod tests;
@@ -368,17 +369,18 @@ impl Door {
     /// The position of the mirror that is to be promoted. With `nothing_behind` one that is behind is a refusal.
     async fn position(&self, open: &OpenRepository, ask: &Ask) -> Result<u64, Error> {
         let patience = ask.nothing_behind.unwrap_or(CATCHING_UP);
+        let began = Instant::now();
         match (
             self.catch_up(open, &ask.store, patience).await?,
             ask.nothing_behind,
         ) {
             (Ok(applied), _) => Ok(applied),
             (Err(_), None) => Ok(self.mirror_position(open, &ask.store).await?.0),
-            (Err(behind), Some(waited)) => Err(Error::Refused(format!(
+            (Err(behind), Some(_)) => Err(Error::Refused(format!(
                 "mirror '{}' of repository '{}' was still {behind} operations behind after {} s; nothing was changed",
                 ask.store,
                 open.name,
-                waited.as_secs()
+                began.elapsed().as_secs()
             ))),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use policies::format::closure::NewestSnapshot;
 use policies::identity::{Cluster, Epoch, StoreName};
 use serde_json::{Value, json};
 
@@ -31,7 +32,8 @@ pub struct Check {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct At {
     pub generation: u64,
-    pub committed_ms: Option<i64>,
+    /// The snapshot that ended last; None = that is not known, or there is none.
+    pub newest: Option<NewestSnapshot>,
     pub snapshots: Vec<String>,
 }
 
@@ -124,10 +126,13 @@ impl Planned {
 
 impl At {
     fn body(&self) -> Value {
+        let newest = self.newest.as_ref();
+        let ended = newest.map(|newest| clock::rfc3339(newest.ended_ms));
         json!({
             "generation": self.generation,
-            "committed_at": self.committed_ms.map(clock::rfc3339),
+            "committed_at": ended,
             "snapshots": self.snapshots,
+            "newest_snapshot": newest.map(|newest| json!({ "name": &*newest.name, "ended_at": ended })),
         })
     }
 }

@@ -20,7 +20,8 @@ pub struct NewestSnapshot {
 
 impl NewestSnapshot {
     /// Of those that a cluster restores. `ended` is in the order of the root's snapshots.
-    pub(super) fn of(root: &Root, ended: impl Iterator<Item = Option<i64>>) -> Option<Self> {
+    #[must_use]
+    pub fn of(root: &Root, ended: impl Iterator<Item = Option<i64>>) -> Option<Self> {
         let mut newest: Option<Self> = None;
         for (snapshot, ended) in root.snapshots.iter().zip(ended) {
             if !restores(snapshot.state) {

@@ -25,6 +25,8 @@ async fn a_fresh_gateway_takes_a_mirror_over_with_all_that_its_catalog_said() {
     let promoted = b.promote("us", "b").await.unwrap();
     assert!(matches!(promoted.planned.basis, Basis::Checkpoint { .. }));
     assert_eq!(promoted.planned.missing, None, "nobody can be asked");
+    let at = promoted.planned.at.unwrap();
+    assert_eq!(&*at.newest.unwrap().name, "s1");
     assert_eq!(b.contents().await, mirrored);
     assert!(held_by(&b.lock(), "b"), "{:?}", b.lock());
     let mut writer = writer;

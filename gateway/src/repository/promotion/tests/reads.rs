@@ -81,6 +81,7 @@ async fn a_rehearsal_reads_the_mirror_alone_and_finds_what_is_not_there() {
         .unwrap();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
     assert_eq!(report.snapshots, ["s1"]);
+    assert_eq!(&*report.newest.as_ref().unwrap().name, "s1");
     assert!(report.objects > 0 && report.bytes > 0 && report.restore_seconds().is_some());
     let unknown = gateway
         .door

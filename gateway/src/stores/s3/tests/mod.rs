@@ -44,6 +44,17 @@ async fn store() -> (Fake, Arc<S3Store>) {
     store_at("s3://bucket").await
 }
 
+/// One whose attempts end by their number, however slow the machine is.
+async fn unhurried_store() -> (Fake, Arc<S3Store>) {
+    let fake = Fake::start().await;
+    let secret = secret("s3cret");
+    let endpoint = format!("http://{}", fake.address);
+    let mut settings = settings(&endpoint, "s3://bucket", &secret);
+    (settings.answer_seconds, settings.idle_seconds) = (3600, 3600);
+    settings.step_seconds = 3600;
+    (fake, Arc::new(S3Store::open(&settings).unwrap()))
+}
+
 /// A bucket of a service that loses a share of its requests and answers; it is there as long as the first of the two.
 pub(crate) async fn lossy(seed: u64, share: f64) -> (Fake, Arc<dyn Store>) {
     let (fake, store) = store().await;
