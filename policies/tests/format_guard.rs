@@ -572,7 +572,7 @@ fn a_snapshot_of_2_x_that_lacks_a_file_is_not_committed() {
     assert_eq!(
         refusal.to_string(),
         format!(
-            "The description of snapshot 'b' is refused in repository 'prod': '{key}' is missing, 1 such in all, so that it \
+            "The description of snapshot 'b' is refused in repository 'prod': '{key}' is missing, so that it \
              could not be restored; take the snapshot again."
         )
     );

@@ -9,6 +9,9 @@ use crate::format::root::RootError;
 use crate::identity::Repository;
 use crate::key::ObjectKey;
 
+#[cfg(test)]
+mod tests;
+
 impl Refusal {
     pub(super) fn sentence(&self) -> String {
         let to = &self.repository;
@@ -68,7 +71,10 @@ impl Refusal {
 }
 
 fn not_a_root(to: &Repository, generation: u64, error: &RootError) -> String {
-    format!("'index-{generation}' is refused as the next root of repository '{to}': {error}.")
+    format!(
+        "'index-{generation}' is refused as the next root of repository '{to}': {error}; \
+         the repository stays as it was: repeat on the cluster what failed."
+    )
 }
 
 fn not_newer(to: &Repository, generation: u64, highest: u64) -> String {
@@ -85,10 +91,18 @@ fn incomplete(
     first: &Problem,
     snapshots: &Names,
 ) -> String {
+    let harm = if snapshots.as_slice().is_empty() {
+        "the next snapshot could not build on what is there".to_owned()
+    } else {
+        format!("{snapshots} could not be restored")
+    };
     format!(
-        "'index-{generation}' is refused as the next root of repository '{to}': '{}' {}, {problems} such in all, \
-         so that {snapshots} could not be restored or extended; take the snapshot again.",
-        first.key, first.kind
+        "'index-{generation}' is refused as the next root of repository '{to}': '{}' {}{}, so that {harm}; \
+         the repository stays as it was: repeat on the cluster what failed, and if it is refused again, look for what \
+         deletes or holds back objects between the cluster and this gateway.",
+        first.key,
+        first.kind,
+        and_more(problems)
     )
 }
 
@@ -99,10 +113,21 @@ fn incomplete_snapshot(
     snapshots: &Names,
 ) -> String {
     format!(
-        "The description of {snapshots} is refused in repository '{to}': '{}' {}, {problems} such in all, \
+        "The description of {snapshots} is refused in repository '{to}': '{}' {}{}, \
          so that it could not be restored; take the snapshot again.",
-        first.key, first.kind
+        first.key,
+        first.kind,
+        and_more(problems)
     )
+}
+
+/// Of what is wrong, the first is named.
+fn and_more(problems: usize) -> String {
+    match problems {
+        0 | 1 => String::new(),
+        2 => " (and one more object is missing or wrong)".into(),
+        all => format!(" (and {} more objects are missing or wrong)", all - 1),
+    }
 }
 
 fn changed(to: &Repository, generation: u64, change: &Change) -> String {
@@ -168,7 +193,10 @@ fn root_exists(to: &Repository, generation: u64) -> String {
 }
 
 fn not_the_same(to: &Repository, key: &ObjectKey) -> String {
-    format!("'{key}' of repository '{to}' can only be replaced by metadata of the same snapshot.")
+    format!(
+        "'{key}' of repository '{to}' can only be replaced by metadata of the same snapshot; \
+         another writer is at work: make sure that one cluster writes."
+    )
 }
 
 fn needed(to: &Repository, key: &ObjectKey, snapshots: &Names) -> String {
@@ -195,14 +223,19 @@ fn indexed(to: &Repository, key: &ObjectKey) -> String {
 
 fn newest_root(to: &Repository, generation: u64, snapshots: usize) -> String {
     format!(
-        "'index-{generation}' is the newest root of repository '{to}' and holds {snapshots} snapshots; \
-         delete snapshots through the cluster instead."
+        "'index-{generation}' is the newest root of repository '{to}' and holds {}; \
+         delete snapshots through the cluster instead.",
+        match snapshots {
+            1 => "1 snapshot".to_owned(),
+            _ => format!("{snapshots} snapshots"),
+        }
     )
 }
 
 fn pointer_form(to: &Repository, length: usize) -> String {
     format!(
-        "'index.latest' of repository '{to}' must be 8 bytes that name its newest root, not {length} bytes."
+        "'index.latest' of repository '{to}' must be 8 bytes that name its newest root, not {length} bytes; \
+         clusters write it, nobody else needs to."
     )
 }
 
@@ -211,7 +244,10 @@ fn pointer_value(to: &Repository, value: u64, highest: Option<u64>) -> String {
         Some(highest) => format!("the newest root is 'index-{highest}'"),
         None => "the repository has no root yet".into(),
     };
-    format!("'index.latest' of repository '{to}' cannot name root {value}: {why}.")
+    format!(
+        "'index.latest' of repository '{to}' cannot name root {value}: {why}; \
+         another cluster or an older master wrote it: make sure that one cluster writes, then register the repository anew."
+    )
 }
 
 fn still_reading(to: &Repository, key: &ObjectKey) -> String {
