@@ -133,15 +133,20 @@ impl Door {
         let open = &found.open;
         let _turn = open.turn(&to.key).await;
         let answer = answer_key(caller, open, to, &prepared);
-        if let Some(answer) = &answer
-            && let Some(known) = self
-                .state
-                .answer(answer)
-                .await
-                .map_err(|e| state_failed("look up an earlier answer", &e))?
-        {
-            give_up(prepared.upload).await;
-            return Ok((known.etag, clock::now_ms()));
+        let known = match &answer {
+            Some(answer) => self.state.answer(answer).await,
+            None => Ok(None),
+        };
+        match known {
+            Ok(None) => {}
+            Ok(Some(known)) => {
+                give_up(prepared.upload).await;
+                return Ok((known.etag, clock::now_ms()));
+            }
+            Err(e) => {
+                give_up(prepared.upload).await;
+                return Err(state_failed("look up an earlier answer", &e));
+            }
         }
         let digest = match &prepared.captured {
             Some(bytes) => read_digest(&found.class, bytes.clone()).await,
