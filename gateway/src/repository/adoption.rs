@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::try_join_all;
-use policies::key::{Class, ObjectKey, Place, RESERVED};
+use policies::key::{Class, ObjectKey, Place, RESERVED, Writing};
 use policies::lock::{Freeze, Lock, Permit};
 use serde::{Deserialize, Serialize};
 
@@ -72,11 +72,7 @@ impl Door {
         let Lock::Vacant { .. } = open.gate.told().lock else {
             return Ok(());
         };
-        let first = open.store.list(&open.plan.prefix(), None, 1).await;
-        if first
-            .map_err(|e| store_failed("list the store", &e))?
-            .is_empty()
-        {
+        if !self.holds_a_repository(open).await? {
             return Ok(());
         }
         let usage = self.state.usage(open.id).await;
@@ -92,6 +88,28 @@ impl Door {
         self.freeze_for(open, reason)
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))
+    }
+
+    /// What registrations and analyses leave is none: it is written without the lock, and lies there before the catalog
+    /// knows it, if its gateway died or another node is writing it just now.
+    async fn holds_a_repository(&self, open: &OpenRepository) -> Result<bool, Error> {
+        let prefix = open.plan.prefix();
+        let mut after: Option<String> = None;
+        loop {
+            let page = open.store.list(&prefix, after.as_deref(), PAGE);
+            let page = page.await.map_err(|e| store_failed("list the store", &e))?;
+            let needs_the_lock = |listed: &Listed| {
+                let class = self.class_here(open, &listed.name);
+                class.is_none_or(|class| class.writing() != Writing::Free)
+            };
+            if page.iter().any(needs_the_lock) {
+                return Ok(true);
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.name.as_str().to_owned()),
+                Some(_) | None => return Ok(false),
+            }
+        }
     }
 
     /// A store with a checkpoint can be taken over with all that its catalog said.
