@@ -112,7 +112,11 @@ impl Door {
             }
             Err(e) => Err(e),
         };
-        let admitted = match admitted {
+        let alone_here = match admitted {
+            Ok(admitted) => self.alone_on_store(open).await.map(|()| admitted),
+            Err(e) => Err(e),
+        };
+        let admitted = match alone_here {
             Ok(admitted) => admitted,
             Err(e) => {
                 give_up(prepared.upload).await;

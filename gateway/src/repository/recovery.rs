@@ -116,9 +116,7 @@ impl Door {
                 continue;
             }
             match self.start_again(&open).await {
-                Ok(()) => {
-                    tracing::warn!(repository = %open.name, store = %name, "the store answers: the start is made up for");
-                }
+                Ok(()) => self.tell_made_up_for(&open, name),
                 Err(e) => {
                     tracing::debug!(repository = %open.name, store = %name, cause = %e, "the store is still away");
                     away = true;
@@ -126,6 +124,22 @@ impl Door {
             }
         }
         away
+    }
+
+    /// A start that is made up for may have found why the repository must stay frozen.
+    fn tell_made_up_for(&self, open: &Arc<OpenRepository>, store: &StoreName) {
+        let now = self.repository(&open.name);
+        match now.as_ref().unwrap_or(open).gate.row().lock {
+            Lock::Frozen { reason, .. } => {
+                tracing::error!(repository = %open.name, store = %store, %reason, "the store answers, and the repository stays frozen");
+            }
+            Lock::Vacant { .. }
+            | Lock::Held { .. }
+            | Lock::Draining { .. }
+            | Lock::Fenced { .. } => {
+                tracing::warn!(repository = %open.name, store = %store, "the store answers: the start is made up for");
+            }
+        }
     }
 
     async fn prepare(&self, open: &Arc<OpenRepository>) -> Result<(), Error> {

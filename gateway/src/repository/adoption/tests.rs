@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::repository::miniature::{World, cut};
+use crate::repository::miniature::World;
 use crate::repository::pair::{Pair, Place};
 use crate::repository::{WriteCondition, handover};
 use crate::stores::faults::{Fault, Gate};
@@ -301,26 +301,6 @@ async fn an_older_root_is_incomplete_once_the_retention_holds_it_no_more() {
 
 /// What a cluster writes when it registers a repository.
 const REGISTRATION: &str = "base/tests-Zq3sGkWcTfSf6Y1nC3mBvw/master.dat";
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_dies_while_a_cluster_registers_has_nothing_to_adopt() {
-    let mut left = 0;
-    for polls in 1.. {
-        let world = World::new().await;
-        let done = cut(polls, world.put(REGISTRATION, b"seed".to_vec())).await;
-        let there = world.path(REGISTRATION).exists();
-        let usage = world.door.state.usage(world.open.id).await.unwrap();
-        left += usize::from(there && usage == Usage::default());
-        let mut world = world.restart().await;
-        let row = world.open.gate.row();
-        assert!(!world.open.gate.is_frozen(), "{row:?} after {polls} polls");
-        if done.is_some() {
-            world.snapshot("one").await;
-            break;
-        }
-    }
-    assert!(left > 0, "no death left what the catalog did not know");
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_starts_while_a_cluster_registers_at_another_has_nothing_to_adopt() {

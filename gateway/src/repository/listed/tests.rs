@@ -1,6 +1,7 @@
 use policies::format::build::{Form, Request, Style};
 
 use super::*;
+use crate::repository::incarnation;
 use crate::repository::miniature::World;
 
 /// A cluster of 2.x took two snapshots, of which the first has files that the second lacks.
@@ -139,4 +140,26 @@ async fn the_first_root_takes_the_list_over() {
     let refused = delete(&world, "base/snap-two.dat").await.unwrap_err();
     assert!(refused.to_string().contains("snapshot 'two'"), "{refused}");
     assert_eq!(snapshots(&world.restart().await), ["three", "two"]);
+}
+
+#[tokio::test]
+async fn no_description_is_committed_once_another_gateway_works_on_the_store() {
+    let mut world = world().await;
+    world.take("three");
+    let described = "base/snap-three.dat";
+    let mut requests = world.cluster.requests();
+    let is_it = |r: &Request| matches!(r, Request::Put { key, .. } if key.as_str() == described);
+    let at = requests.iter().position(is_it).unwrap();
+    let commit = requests.remove(at);
+    for before in requests.drain(..at) {
+        world.send(before).await.unwrap();
+    }
+    let (other, at) = (World::new().await, &world.open.plan.store);
+    let state = other.door.state().as_ref();
+    let newer = incarnation::begin(state, at, world.store.as_ref()).await;
+    newer.unwrap();
+    let refused = world.send(commit).await;
+    assert!(matches!(refused, Err(Error::SlowDown(_))), "{refused:?}");
+    assert!(world.open.gate.is_frozen());
+    assert!(!world.path(described).exists());
 }
