@@ -40,7 +40,7 @@ impl Mutant {
 
 /// The checker finds each of them, by the invariants that are given.
 fn caught(mutant: Mutant, invariants: &[&str]) {
-    const MOST: u64 = 1500;
+    const MOST: u64 = 5000;
     let (met, found) = campaign(1, MOST, Some(mutant));
     let Some(found) = found else {
         panic!("{mutant:?} goes unnoticed in {MOST} schedules");
