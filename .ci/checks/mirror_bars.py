@@ -3,9 +3,6 @@
 `LOADTEST_BIN`, else the release build of `loadtest`, makes the load. `loadtest/RESULTS.md`, "The mirror", has the results.
 """
 
-import concurrent.futures
-import json
-import math
 import os
 import pathlib
 import shutil
@@ -16,31 +13,13 @@ import time
 from rig.check import CACHE, expect, main, note, promise
 from rig.gateway import BASE, BUCKET, REPOSITORY, Gateway, Store
 from rig.life import Life
+from rig.load import at_once, load, on_one_core
 from rig.node import OpenSearch
 from rig.process import free_port, run, wait_until
 from rig.s3 import Account, Client
 from rig.stores import KEY, SECRET, Versitygw
 
-CORE, OTHER = {0}, 1
 MIB = 1 << 20
-
-
-def loadtest():
-    return os.environ.get("LOADTEST_BIN") or pathlib.Path(os.environ["CARGO_TARGET_DIR"]) / "release/loadtest"
-
-
-def load(gateway, row, seconds, connections=8):
-    """The figures of one row on one gateway, whose process is on the first core; the client is on the other."""
-    account, secret = gateway.account, gateway.account.secret
-    said = run(loadtest(), "run", "--endpoint", account.endpoint, "--bucket", BUCKET, "--prefix", f"{BASE}/", "--access", account.key, "--secret", secret,
-               "--workload", row, "--seconds", str(seconds), "--connections", str(connections), "--pid", str(gateway.pid), "--core", str(OTHER), "--json")
-    return json.loads(said)[row]
-
-
-def on_one_core(gateway):
-    for thread in pathlib.Path(f"/proc/{gateway.pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), CORE)
-    return gateway
 
 
 def dead():
@@ -131,14 +110,6 @@ def a_mirror_is_nearly_as_fast_as_a_plain_copy(bench):
     gateway.stop()
 
 
-def interval(ratios):
-    """(low, middle, high): where the true ratio lies with 95 % confidence, by Student's t of the ratios' logarithms."""
-    logs, z = [math.log(ratio) for ratio in ratios], statistics.NormalDist().inv_cdf(0.975)
-    t = z + (z**3 + z) / (4 * (len(logs) - 1))  # Student's quantile to within 2 % of it from ten ratios on
-    middle, half = statistics.mean(logs), t * statistics.stdev(logs) / math.sqrt(len(logs))
-    return tuple(map(math.exp, (middle - half, middle, middle + half)))
-
-
 @promise
 def a_dead_target_costs_the_source_nothing(bench):
     """PUTs per second of CPU, of two gateways that work at the same time on the same core: what disturbs one disturbs the other. The
@@ -146,14 +117,8 @@ def a_dead_target_costs_the_source_nothing(bench):
     kept = "1d"  # what the load removes is not reaped while it runs: a mirror would keep it from that
     alone = on_one_core(Gateway(bench, "alone", Store.directory(bench.folder("alone")), retention=kept).start())
     mirrored = on_one_core(Gateway(bench, "mirrored", Store.directory(bench.folder("source")), retention=kept, mirrors={"dead": (dead(), "")}).start())
-    found = {alone: [], mirrored: []}
-    with concurrent.futures.ThreadPoolExecutor() as both:
-        for _ in range(int(os.environ.get("ROUNDS", "25"))):
-            for gateway, figures in zip(found, both.map(lambda gateway: load(gateway, "put-4k", 4), found)):
-                found[gateway].append(figures)
-    ratios = [one["server"]["operations_per_cpu_second"] / other["server"]["operations_per_cpu_second"] for one, other in zip(found[mirrored], found[alone])]
-    (low, middle, high), median = interval(ratios), {gateway: statistics.median(r["operations_per_second"] for r in found[gateway]) for gateway in found}
-    note(f"PUT 4 KiB per CPU second, with a dead target against without a mirror: {middle:.3f} ({low:.3f} to {high:.3f} of {len(ratios)} rounds); "
+    (low, middle, high), median = at_once(mirrored, alone, "put-4k", int(os.environ.get("ROUNDS", "25")))
+    note(f"PUT 4 KiB per CPU second, with a dead target against without a mirror: {middle:.3f} ({low:.3f} to {high:.3f} with 95 % confidence); "
          f"both at once {median[mirrored]:.0f}/s and {median[alone]:.0f}/s; {mirrored.mirror('dead')['lag']['operations']} operations behind")
     expect("at least 0.98", low >= 0.98, True)
     alone.kill()
