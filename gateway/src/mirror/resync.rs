@@ -19,7 +19,7 @@ use super::applier::{Applier, WINDOW, row};
 use super::transfer::Landed;
 use super::work::{Backoff, passes};
 use crate::state::mirrors::{MirrorChange, MirrorRow, Phase, Resync};
-use crate::state::{self, ListQuery, Object};
+use crate::state::{Object, UNJOURNALLED};
 use crate::stores::Stat;
 use crate::telemetry::clock;
 
@@ -28,8 +28,6 @@ mod roots;
 const PAGE: usize = 1000;
 /// Fewer entries than this are copied on the way to the root.
 const LITTLE: usize = WINDOW / 8;
-/// Sequences of what is not journalled, and so not mirrored, begin here.
-const UNJOURNALLED: u64 = 1 << 62;
 
 impl Applier {
     /// Brings a recorded reconciliation to its end, if there is one.
@@ -76,7 +74,9 @@ impl Applier {
             // What the journal's applier began may be older content of a name: it ends before anything is compared.
             self.settle_transfers().await?;
         }
-        let (objects, more) = self.catalog("", after.as_deref()).await?;
+        let mut walk = source.catalog().between(after.clone(), None);
+        let objects = walk.page().await?.unwrap_or_default();
+        let more = walk.goes_on();
         let Some(last) = objects.last().map(|object| object.key.clone()) else {
             resync.phase = Phase::Follow {
                 position: row.applied,
@@ -254,28 +254,6 @@ impl Applier {
         }
         taken.sort_unstable_by_key(|put| put.sequence);
         failed.map_or(Ok(taken), Err)
-    }
-
-    async fn catalog(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-    ) -> Result<(Vec<Object>, bool), Trouble> {
-        let source = &self.link.source;
-        let query = ListQuery {
-            bucket: source.bucket_id,
-            repositories: [source.id].into(),
-            prefix: prefix.to_owned(),
-            delimiter: None,
-            after: after.map(str::to_owned),
-            limit: PAGE,
-        };
-        let listing = source.state.list(&query).await?;
-        let objects = listing.entries.into_iter().filter_map(|entry| match entry {
-            state::Entry::Object(object) => Some(object),
-            state::Entry::Prefix(_) => None,
-        });
-        Ok((objects.collect(), listing.truncated))
     }
 
     /// What the target has of these objects.

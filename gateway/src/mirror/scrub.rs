@@ -16,10 +16,9 @@ use policies::lock::{self, Lock};
 use super::fence::Tenure;
 use super::source::Located;
 use super::throttle::Throttle;
-use super::verify::{UNJOURNALLED, catalog};
 use super::{Mirror, Trouble, applier};
 use crate::digest::Whole;
-use crate::state::Object;
+use crate::state::{Object, UNJOURNALLED};
 use crate::stores::{Plan, Publish, Store};
 use crate::telemetry::names;
 
@@ -67,17 +66,13 @@ impl Mirror {
     /// One round over everything that the mirror has applied.
     pub async fn scrub(&self, throttle: &Throttle) -> Result<Round, Trouble> {
         let mut round = Round::default();
-        let mut after: Option<String> = None;
-        loop {
-            let (objects, more) = catalog(&self.link, after.as_deref()).await?;
-            after = objects.last().map(|object| object.key.as_str().to_owned());
+        let mut walk = self.link.source.catalog();
+        while let Some(objects) = walk.page().await? {
             for object in objects {
                 self.scrub_one(&object, throttle, &mut round).await?;
             }
-            if !more {
-                return Ok(round);
-            }
         }
+        Ok(round)
     }
 
     async fn scrub_one(

@@ -11,7 +11,7 @@ use policies::key::{Class, Layout, ObjectKey, Place};
 use policies::mirror_order::{Change, Entry};
 
 use super::Trouble;
-use crate::state::{self, BucketId, JournalEntry, Object, RepositoryId, State};
+use crate::state::{self, BucketId, JournalEntry, Object, RepositoryId, State, Walk};
 use crate::stores::{Identity, Store};
 
 #[derive(Clone)]
@@ -63,6 +63,11 @@ impl Located {
 }
 
 impl Source {
+    /// All that its catalog knows of it.
+    pub fn catalog(&self) -> Walk<'_> {
+        Walk::of(self.state.as_ref(), self.bucket_id, self.id)
+    }
+
     /// The class of one of this repository's keys; None: it belongs elsewhere.
     pub fn class(&self, key: &ObjectKey) -> Option<Class> {
         match self.layout.locate(&self.bucket, key) {

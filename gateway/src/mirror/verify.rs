@@ -10,13 +10,12 @@ use policies::key::{Class, ObjectKey, Writing};
 use super::source::Located;
 use super::transfer::Landed;
 use super::{Link, Mirror, Trouble};
-use crate::state::{self, ListQuery, Object};
+use crate::state::Object;
 use crate::stores::Stat;
 
 const PAGE: usize = 1000;
 /// A report longer than this says nothing more to anybody.
 const MOST: usize = 10_000;
-pub const UNJOURNALLED: u64 = 1 << 62;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -73,14 +72,11 @@ impl Mirror {
             ..Report::default()
         };
         let total = source.state.usage(source.id).await?.objects;
-        let mut after: Option<String> = None;
+        let (mut walk, mut after) = (source.catalog(), None::<String>);
         loop {
-            let (objects, more) = catalog(link, after.as_deref()).await?;
-            let upto = if more {
-                objects.last().map(|o| o.key.clone())
-            } else {
-                None
-            };
+            let objects = walk.page().await?.unwrap_or_default();
+            let upto = objects.last().map(|o| o.key.clone());
+            let upto = upto.filter(|_| walk.goes_on());
             let there = target(link, after.as_deref(), upto.as_ref()).await?;
             self.compare_page(deep, objects, there, &mut report).await?;
             progress(report.objects, total);
@@ -183,23 +179,6 @@ impl Report {
             self.problems.push(Problem { key, kind });
         }
     }
-}
-
-pub async fn catalog(link: &Link, after: Option<&str>) -> Result<(Vec<Object>, bool), Trouble> {
-    let query = ListQuery {
-        bucket: link.source.bucket_id,
-        repositories: [link.source.id].into(),
-        prefix: String::new(),
-        delimiter: None,
-        after: after.map(str::to_owned),
-        limit: PAGE,
-    };
-    let listing = link.source.state.list(&query).await?;
-    let objects = listing.entries.into_iter().filter_map(|entry| match entry {
-        state::Entry::Object(object) if object.sequence < UNJOURNALLED => Some(object),
-        state::Entry::Object(_) | state::Entry::Prefix(_) => None,
-    });
-    Ok((objects.collect(), listing.truncated))
 }
 
 /// What the target holds of this repository after one key, up to and including another.

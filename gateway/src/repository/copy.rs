@@ -29,12 +29,9 @@ impl Door {
         }
         let source = self.get(caller, from, None, from_condition).await?;
         let kept = source.object.details.as_deref();
-        let kept = kept.cloned().unwrap_or_default();
-        let first = kept.checksums.first();
-        let compute =
-            wanted.or_else(|| first.and_then(|checksum| Algorithm::parse(&checksum.algorithm)));
-        let details = replace.unwrap_or(Details {
-            headers: kept.headers,
+        let compute = wanted.or_else(|| Algorithm::parse(&kept?.checksums.first()?.algorithm));
+        let details = replace.unwrap_or_else(|| Details {
+            headers: kept.map_or_else(Vec::new, |kept| kept.headers.clone()),
             ..Details::default()
         });
         let body = Body {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use policies::format::closure::{Needs, Observed};
-use policies::format::digest::{self, Digest};
+use policies::format::digest;
 use policies::format::paths::Layout;
 use policies::format::root::Root;
 use policies::format::snapshot::SnapshotInfo;
@@ -79,9 +79,7 @@ impl Door {
                 return None;
             };
             let digest = facts.digests.get(key)?.as_ref().ok()?;
-            let Digest::SnapshotInfo(info) = &**digest else {
-                return None;
-            };
+            let info = digest.snapshot_info()?;
             (info.uuid == *uuid && info.stands_for_itself()).then(|| info.clone())
         });
         Ok(described.collect())

@@ -74,7 +74,7 @@ pub type Millis = i64;
 /// Recorded answers are kept for a day of gateway uptime.
 const ANSWERS_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Sequences of what is not journalled begin here: rows can be told apart, the journal has no gaps.
-const UNJOURNALLED: u64 = 1 << 62;
+pub const UNJOURNALLED: u64 = 1 << 62;
 
 #[async_trait]
 pub trait State:

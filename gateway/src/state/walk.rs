@@ -54,6 +54,11 @@ impl<'a> Walk<'a> {
         self
     }
 
+    /// Whether the last page may have been followed by another.
+    pub fn goes_on(&self) -> bool {
+        !self.ended
+    }
+
     /// The next objects, without their details; an empty page is no end. None = all were seen.
     pub async fn page(&mut self) -> Result<Option<Vec<Object>>> {
         if self.ended {

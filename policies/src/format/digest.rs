@@ -25,6 +25,21 @@ pub enum Digest {
     ShardIndex(ShardIndex),
 }
 
+impl Digest {
+    /// The description of a snapshot, if it is one.
+    #[must_use]
+    pub fn snapshot_info(&self) -> Option<&SnapshotInfo> {
+        match self {
+            Self::SnapshotInfo(info) => Some(info),
+            Self::GlobalMetadata
+            | Self::IndexMetadata(_)
+            | Self::ShardSnapshot(_)
+            | Self::ShallowShardSnapshot
+            | Self::ShardIndex(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     #[error(transparent)]

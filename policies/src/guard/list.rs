@@ -8,7 +8,7 @@
 
 use super::admission::Candidate;
 use super::{Guard, Scope};
-use crate::format::digest::{self, Digest};
+use crate::format::digest;
 use crate::format::root::Root;
 use crate::key::{Class, ObjectKey};
 
@@ -25,9 +25,7 @@ impl Guard {
         let (Class::SnapshotInfo(uuid), Some(Ok(digest))) = (class, digest) else {
             return None;
         };
-        let Digest::SnapshotInfo(info) = &**digest else {
-            return None;
-        };
+        let info = digest.snapshot_info()?;
         let ours = info.uuid == *uuid && *key == self.knowledge.layout().snapshot_info(uuid);
         if !ours || !info.stands_for_itself() || self.scope == Scope::Observing {
             return None;

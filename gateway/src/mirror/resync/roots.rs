@@ -182,19 +182,15 @@ impl Applier {
     async fn source_roots(&self) -> Result<BTreeMap<u64, Object>, Trouble> {
         let mut roots = BTreeMap::new();
         let prefix = format!("{}index-", self.link.source.prefix);
-        let mut after: Option<String> = None;
-        loop {
-            let (objects, more) = self.catalog(&prefix, after.as_deref()).await?;
-            after = objects.last().map(|object| object.key.as_str().to_owned());
+        let mut walk = self.link.source.catalog().beside(prefix);
+        while let Some(objects) = walk.page().await? {
             for object in objects {
                 if let Some(Class::Root(generation)) = self.link.source.class(&object.key) {
                     roots.insert(generation, object);
                 }
             }
-            if !more {
-                return Ok(roots);
-            }
         }
+        Ok(roots)
     }
 }
 

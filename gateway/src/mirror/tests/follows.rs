@@ -238,3 +238,23 @@ async fn the_scrub_mends_either_side_from_the_other() {
             .is_empty()
     );
 }
+
+/// Registrations and analyses are not mirrored, and may be many.
+#[tokio::test]
+async fn what_lies_behind_a_page_of_registrations_is_verified_and_scrubbed() {
+    let m = Mirrored::with_one().await;
+    for at in 0..2000 {
+        let name = format!("base/tests-Zq3sGkWcTfSf6Y1nC3mBvw/{at:04}");
+        m.world.put(&name, vec![1]).await.unwrap();
+    }
+    let last = ObjectKey::parse("base/zzz").unwrap();
+    m.world.put(last.as_str(), vec![1]).await.unwrap();
+    m.until(State::InSync).await;
+    m.target.spoil(&last, None);
+    let report = m.mirror.verify(false, &|_, _| {}).await.unwrap();
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    let throttle = crate::mirror::throttle::Throttle::new(None);
+    let round = m.mirror.scrub(&throttle).await.unwrap();
+    assert_eq!(round.mended_target, 1, "{round:?}");
+    assert!(m.target.objects().contains_key(&last));
+}

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 use policies::format::closure::NewestSnapshot;
-use policies::format::digest::Digest;
 use policies::format::paths::Layout;
 use policies::format::root::Root;
 use policies::key::{Class, ObjectKey};
@@ -69,15 +68,7 @@ async fn described_end(
     let body = read_whole(target, &key, LARGEST).await.ok().flatten();
     let class = Class::SnapshotInfo(uuid.clone());
     let digest = read_digest(&class, body.unwrap_or_default().into()).await;
-    let ended = digest
-        .and_then(Result::ok)
-        .and_then(|digest| match &*digest {
-            Digest::SnapshotInfo(info) => info.end_time,
-            Digest::GlobalMetadata
-            | Digest::IndexMetadata(_)
-            | Digest::ShardSnapshot(_)
-            | Digest::ShallowShardSnapshot
-            | Digest::ShardIndex(_) => None,
-        });
+    let info = digest.and_then(Result::ok);
+    let ended = info.and_then(|digest| digest.snapshot_info()?.end_time);
     (uuid, ended)
 }

@@ -14,7 +14,6 @@ use super::knowledge::{IndexDirectory, Knowledge};
 use super::newest::NewestSnapshot;
 use crate::format::digest::{Digest, Unreadable};
 use crate::format::root::{Index, Root, Snapshot};
-use crate::format::snapshot::SnapshotInfo;
 use crate::key::{Class, ObjectKey, Shard, ShardGeneration};
 
 /// Something of a closure that is not as it must be.
@@ -213,7 +212,7 @@ impl Pass<'_> {
             let key = self.known.layout.snapshot_info(&snapshot.uuid);
             let class = Class::SnapshotInfo(snapshot.uuid.clone());
             if let Seen::Read(digest) = self.required(&key, &class, &hit)
-                && let Digest::SnapshotInfo(info) = &*digest
+                && let Some(info) = digest.snapshot_info()
                 && info.uuid != snapshot.uuid
             {
                 self.problem(
@@ -375,33 +374,12 @@ impl Pass<'_> {
 }
 
 fn described_end(info: Option<&Arc<Digest>>) -> Option<i64> {
-    match info.map(|digest| &**digest) {
-        Some(Digest::SnapshotInfo(info)) => info.end_time,
-        Some(
-            Digest::GlobalMetadata
-            | Digest::IndexMetadata(_)
-            | Digest::ShardSnapshot(_)
-            | Digest::ShallowShardSnapshot
-            | Digest::ShardIndex(_),
-        )
-        | None => None,
-    }
+    info?.snapshot_info()?.end_time
 }
 
 /// Whether a shard of a snapshot may lack its file list: it failed, or its data is in another repository.
 fn may_lack(info: Option<&Arc<Digest>>, index: &Index, shard: u32) -> bool {
-    match info.map(|digest| &**digest) {
-        Some(Digest::SnapshotInfo(SnapshotInfo {
-            failures, shallow, ..
-        })) => *shallow || failures.contains(&(index.name.clone(), shard)),
-        // Without its description the snapshot is reported already, and what failed in it is not known.
-        Some(
-            Digest::GlobalMetadata
-            | Digest::IndexMetadata(_)
-            | Digest::ShardSnapshot(_)
-            | Digest::ShallowShardSnapshot
-            | Digest::ShardIndex(_),
-        )
-        | None => true,
-    }
+    // Without its description the snapshot is reported already, and what failed in it is not known.
+    info.and_then(|digest| digest.snapshot_info())
+        .is_none_or(|info| info.shallow || info.failures.contains(&(index.name.clone(), shard)))
 }
