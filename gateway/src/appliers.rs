@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use policies::identity::{Repository, StoreName};
 use tokio::time::Instant;
 
@@ -31,7 +31,7 @@ const GLANCE: Duration = Duration::from_millis(20);
 pub struct Appliers {
     door: Arc<Door>,
     mirrors: Arc<Mirrors>,
-    plans: BTreeMap<Repository, MirrorsPlan>,
+    plans: RwLock<BTreeMap<Repository, MirrorsPlan>>,
     /// Being promoted: nothing runs until that is over.
     held: Mutex<HashSet<Repository>>,
     /// Their mirrors could not be set to work.
@@ -49,7 +49,7 @@ impl Appliers {
         Self {
             door,
             mirrors,
-            plans,
+            plans: RwLock::new(plans),
             held: Mutex::default(),
             idle: Mutex::default(),
             looking: tokio::sync::Mutex::default(),
@@ -58,9 +58,23 @@ impl Appliers {
 
     /// The configuration names this store as a mirror, or as the home, of the repository.
     #[must_use]
-    pub fn plan_of(&self, repository: &Repository, store: &StoreName) -> Option<&TargetPlan> {
-        let plan = self.plans.get(repository)?;
-        plan.targets.iter().find(|target| target.store == *store)
+    pub fn plan_of(&self, repository: &Repository, store: &StoreName) -> Option<TargetPlan> {
+        self.plans.read().get(repository)?.onto(store).cloned()
+    }
+
+    /// Takes over what of a new configuration needs no restart, for the mirrors that run and those that will.
+    pub fn reload(&self, new: &BTreeMap<Repository, MirrorsPlan>) {
+        for (repository, plan) in &mut *self.plans.write() {
+            for target in &mut plan.targets {
+                if let Some(limits) = new
+                    .get(repository)
+                    .and_then(|plan| plan.onto(&target.store))
+                {
+                    target.take_limits(limits);
+                }
+            }
+        }
+        self.mirrors.reload(new);
     }
 
     /// Runs until the process ends.
@@ -128,7 +142,12 @@ impl Appliers {
 
     /// The configured targets but the one that is the primary now, and a store that is being brought back.
     async fn wanted(&self, open: &OpenRepository) -> Result<MirrorsPlan, state::Error> {
-        let mut wanted = self.plans.get(&open.name).cloned().unwrap_or_default();
+        let mut wanted = self
+            .plans
+            .read()
+            .get(&open.name)
+            .cloned()
+            .unwrap_or_default();
         wanted
             .targets
             .retain(|target| target.store != open.plan.store);

@@ -14,6 +14,7 @@ mod frontend;
 mod keys;
 mod mirror;
 mod random;
+mod reload;
 mod repository;
 mod serve;
 #[cfg(test)]

@@ -18,15 +18,17 @@ use crate::config::{Lookup, Plan, Source, StatePlan, StorePlan, StoreUrl, embedd
 use crate::frontend::{self, Credentials, Frontend};
 use crate::keys::Keys;
 use crate::mirror::{self, Mirrors};
+use crate::reload::{self, Certificates, Reload};
 use crate::repository::{
     Door, OpenRepository, incarnation, keeper, nodes, reaper, recovery, sweep,
 };
-use crate::state::{AuditEntry, State, postgres, sqlite};
+use crate::state::{State, postgres, sqlite};
 use crate::stores::directory::Directory;
 use crate::stores::metrics::Measured;
 use crate::stores::s3::S3Store;
 use crate::stores::{self, Store};
-use crate::{telemetry, tls};
+use crate::telemetry;
+use crate::tls::Shown;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -56,25 +58,34 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     appliers.look().await;
     reapers.push(tokio::spawn(Arc::clone(&appliers).run()));
     let lookout = tokio::spawn(mirror::lookout::run(Arc::clone(&mirrors)));
+    let certificates = Certificates::open(&plan)?;
     let keys = Arc::new(Keys::new(plan.keys.clone()));
     let credentials: Arc<dyn Credentials> = keys.clone();
     let frontend = Frontend::new(
         Arc::clone(&door),
-        front_settings(&plan, &state).await?,
+        front_settings(&plan, &state, certificates.s3.clone()).await?,
         credentials,
     );
     let admin = Admin::new(
         Arc::clone(&door),
         Arc::clone(&mirrors),
-        appliers,
+        Arc::clone(&appliers),
         metrics,
         &plan.admin,
-    )?;
+        certificates.admin.clone(),
+    );
     admin.resume().await;
     announce(&plan, s3_address, admin_address);
     let serving = tokio::spawn(frontend.serve(s3, stop.clone().cancelled_owned()));
     let administering = tokio::spawn(admin::serve(admin, admin_listener, stop.clone()));
-    until_told_to_stop(lookup, &keys, &mirrors, &state).await?;
+    let reload = Reload {
+        lookup: lookup.clone(),
+        keys,
+        certificates,
+        appliers,
+        state,
+    };
+    until_told_to_stop(&reload).await?;
     tracing::info!("stopping: requests under way have 30 s to finish");
     stop.cancel();
     serving.await??;
@@ -90,17 +101,13 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
 async fn front_settings(
     plan: &Plan,
     state: &Arc<dyn State>,
+    tls: Option<Shown>,
 ) -> Result<frontend::Settings, Failure> {
     Ok(frontend::Settings {
         domain: plan.s3.domain.clone(),
         region: plan.s3.region.clone(),
         allow_unsigned_payload: plan.s3.allow_unsigned_payload,
-        tls: plan
-            .s3
-            .tls
-            .as_ref()
-            .map(|tls| tls::server(tls, None))
-            .transpose()?,
+        tls,
         token_secret: token_secret(plan, state).await?,
         limits: plan.s3.limits.clone(),
     })
@@ -310,39 +317,18 @@ fn announce(plan: &Plan, s3: SocketAddr, admin: SocketAddr) {
     tracing::info!(%s3, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
 }
 
-fn reloaded() -> AuditEntry {
-    AuditEntry {
-        at_ms: telemetry::clock::now_ms(),
-        principal: "operator".into(),
-        action: "reload".into(),
-        repository: None,
-        epoch: None,
-        detail: serde_json::json!({ "what": "the clusters' keys and the mirrors' limits" }),
-    }
-}
-
-/// SIGHUP reloads the clusters' keys and the mirrors' limits; a bad file keeps the old ones.
-async fn until_told_to_stop(
-    lookup: &Lookup,
-    keys: &Keys,
-    mirrors: &Mirrors,
-    state: &Arc<dyn State>,
-) -> Result<(), Failure> {
+/// Returns at SIGTERM or SIGINT; SIGHUP reloads.
+async fn until_told_to_stop(reload: &Reload) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut reload = signal(SignalKind::hangup())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = reload.recv() => match crate::config::load(lookup) {
-                Ok(plan) => {
-                    state.append_audit(reloaded()).await?;
-                    keys.replace(plan.keys);
-                    mirrors.reload(&plan.mirrors);
-                    tracing::info!("reloaded the clusters' keys and the mirrors' limits");
-                }
+            _ = hangup.recv() => match reload.take().await {
+                Ok(()) => tracing::info!("reloaded {}", reload::WHAT),
                 Err(e) => tracing::error!(cause = %e, "the new configuration is wrong; the old one stays in force"),
             },
         }

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use serde::Deserialize;
+use tokio_rustls::TlsAcceptor;
 
 /// Where Linux distributions keep the authorities they trust.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -33,6 +35,32 @@ impl Error {
             file: file.display().to_string(),
             problem: problem.to_string(),
         }
+    }
+}
+
+/// What a listener shows its clients, as it is now: SIGHUP replaces it. A connection keeps what it began with.
+#[derive(Clone)]
+pub struct Shown(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl Shown {
+    #[must_use]
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Self(Arc::new(RwLock::new(config)))
+    }
+
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        *self.0.write() = config;
+    }
+
+    #[must_use]
+    pub fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.read())
+    }
+
+    /// For the next connection.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.current())
     }
 }
 

@@ -11,17 +11,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::tls::Shown;
+
 const CONNECTIONS: usize = 256;
 const GRACE: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub async fn serve(
     router: Router,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Shown>,
     listener: TcpListener,
     stop: CancellationToken,
 ) {
-    let acceptor = tls.map(tokio_rustls::TlsAcceptor::from);
     let graceful = Arc::new(GracefulShutdown::new());
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
@@ -38,7 +39,8 @@ pub async fn serve(
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
             continue;
         };
-        let (router, acceptor, watcher) = (router.clone(), acceptor.clone(), graceful.watcher());
+        let acceptor = tls.as_ref().map(Shown::acceptor);
+        let (router, watcher) = (router.clone(), graceful.watcher());
         connections.spawn(async move {
             let _place = place;
             connection(router, acceptor, stream, watcher).await;

@@ -21,6 +21,7 @@ use crate::config::AdminPlan;
 use crate::config::Secret;
 use crate::mirror::Mirrors;
 use crate::repository::Door;
+use crate::tls::Shown;
 
 mod adopt;
 mod audit;
@@ -51,7 +52,7 @@ pub struct Admin {
     metrics: PrometheusHandle,
     jobs: Arc<jobs::Jobs>,
     token: Arc<Secret>,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Shown>,
     /// On a loopback address `/metrics` needs no token: it holds no key, snapshot name or secret.
     open_metrics: bool,
     /// Ends what would otherwise never end: streams of events.
@@ -73,14 +74,10 @@ impl Admin {
         appliers: Arc<Appliers>,
         metrics: PrometheusHandle,
         plan: &AdminPlan,
-    ) -> Result<Self, crate::tls::Error> {
-        let tls = plan
-            .tls
-            .as_ref()
-            .map(|tls| crate::tls::server(tls, plan.client_ca.as_deref()))
-            .transpose()?;
+        tls: Option<Shown>,
+    ) -> Self {
         let jobs = jobs::Jobs::new(Arc::clone(door.watch()));
-        Ok(Self {
+        Self {
             door,
             mirrors,
             appliers,
@@ -90,7 +87,7 @@ impl Admin {
             tls,
             open_metrics: plan.listen.ip().is_loopback(),
             stop: CancellationToken::new(),
-        })
+        }
     }
 
     /// Carries on what a restart cut short: adoptions. Everything else that was under way is asked for again.

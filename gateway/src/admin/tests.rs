@@ -49,7 +49,7 @@ impl Api {
             tls: None,
         };
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let admin = Admin::new(door, mirrors, appliers, metrics, &plan).unwrap();
+        let admin = Admin::new(door, mirrors, appliers, metrics, &plan, None);
         Self {
             router: admin.router(),
             _files: files,

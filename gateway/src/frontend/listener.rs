@@ -24,6 +24,7 @@ use super::connection::{Clocks, Phase, Watched};
 use super::limits::Limits;
 use super::outbox::{Outbox, SendFile};
 use super::service::Service;
+use crate::tls::Shown;
 
 /// hyper's read buffer; large bodies are read in pieces up to this size.
 const READ_BUFFER: usize = 128 * 1024;
@@ -32,11 +33,10 @@ const READ_BUFFER: usize = 128 * 1024;
 pub async fn run(
     service: Arc<Service>,
     listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Shown>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let limits = service.limits.clone();
-    let tls = tls.map(TlsAcceptor::from);
     let places = Arc::new(Places::new(&limits));
     let tasks = TaskTracker::new();
     let (finish, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -61,7 +61,7 @@ pub async fn run(
         };
         let connection = Connection {
             service: Arc::clone(&service),
-            tls: tls.clone(),
+            tls: tls.as_ref().map(Shown::acceptor),
             finish: finish.clone(),
         };
         let stop = stop.clone();

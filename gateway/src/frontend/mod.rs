@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 use crate::repository::Door;
+use crate::tls::Shown;
 
 pub mod access_log;
 pub mod answers;
@@ -53,7 +54,7 @@ pub struct Settings {
     pub region: Option<String>,
     /// Take bodies that neither a hash nor chunk signatures protect. None = with TLS or on loopback.
     pub allow_unsigned_payload: Option<bool>,
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Shown>,
     /// Seals continuation tokens; keep it with the state, so that listings survive a restart.
     pub token_secret: [u8; 32],
     pub limits: Limits,

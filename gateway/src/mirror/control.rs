@@ -376,13 +376,9 @@ impl Mirrors {
     /// Takes over what of a new configuration needs no restart.
     pub fn reload(&self, plans: &std::collections::BTreeMap<Repository, MirrorsPlan>) {
         for ((repository, store), mirror) in &*self.running.read() {
-            let targets = plans.get(repository).map_or(&[][..], |plan| &plan.targets);
-            if let Some(target) = targets.iter().find(|target| target.store == *store) {
+            if let Some(target) = plans.get(repository).and_then(|plan| plan.onto(store)) {
                 mirror.link.throttle.set(target.bandwidth);
-                let mut plan = mirror.link.plan.write();
-                plan.bandwidth = target.bandwidth;
-                plan.scrub = target.scrub;
-                plan.alarms = target.alarms;
+                mirror.link.plan.write().take_limits(target);
             }
         }
     }

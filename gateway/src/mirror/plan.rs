@@ -13,6 +13,14 @@ pub struct MirrorsPlan {
     pub journal_limit: u64,
 }
 
+impl MirrorsPlan {
+    /// The plan of one target.
+    #[must_use]
+    pub fn onto(&self, store: &StoreName) -> Option<&TargetPlan> {
+        self.targets.iter().find(|target| target.store == *store)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct TargetPlan {
     pub store: StoreName,
@@ -48,6 +56,13 @@ impl TargetPlan {
             scrub: DEFAULT_SCRUB,
             alarms: Alarms::default(),
         }
+    }
+
+    /// Takes over what a running mirror can change to: bandwidth, scrub and alarms.
+    pub fn take_limits(&mut self, of: &Self) {
+        self.bandwidth = of.bandwidth;
+        self.scrub = of.scrub;
+        self.alarms = of.alarms;
     }
 }
 

@@ -11,17 +11,17 @@ use crate::stores::s3::{CredentialSettings, S3Store, Settings};
 use crate::stores::{Plan, Publish, Result, Store};
 use crate::telemetry::clock;
 use crate::tls;
-use crate::tls::Tls;
+use crate::tls::{Shown, Tls};
 
-async fn gateway_with_tls(certificates: &Path) -> (Gateway, certs::Paths) {
+async fn gateway_with_tls(certificates: &Path) -> (Gateway, certs::Paths, Shown) {
     let paths = certs::development(certificates, &[], clock::now()).unwrap();
     let pair = Tls {
         cert: paths.server.certificate.clone(),
         key: paths.server.key.clone(),
     };
-    let server = tls::server(&pair, None).unwrap();
-    let gateway = Gateway::with(|settings| settings.tls = Some(server)).await;
-    (gateway, paths)
+    let shown = Shown::new(tls::server(&pair, None).unwrap());
+    let gateway = Gateway::with(|settings| settings.tls = Some(shown.clone())).await;
+    (gateway, paths, shown)
 }
 
 /// The gateway's own client of S3 stores, as a client of this gateway.
@@ -58,7 +58,7 @@ async fn write(store: &S3Store, content: &Bytes) -> Result<()> {
 #[tokio::test]
 async fn objects_travel_over_tls_to_a_client_that_trusts_the_authority() {
     let files = tempfile::tempdir().unwrap();
-    let (gateway, paths) = gateway_with_tls(&files.path().join("certs")).await;
+    let (gateway, paths, _) = gateway_with_tls(&files.path().join("certs")).await;
     let store = client(&gateway, files.path(), &paths.authority.certificate);
     let content = Bytes::from(vec![7; 400_000]);
     write(&store, &content).await.unwrap();
@@ -74,9 +74,27 @@ async fn objects_travel_over_tls_to_a_client_that_trusts_the_authority() {
 #[tokio::test]
 async fn a_client_that_trusts_another_authority_sends_nothing() {
     let files = tempfile::tempdir().unwrap();
-    let (gateway, _) = gateway_with_tls(&files.path().join("certs")).await;
+    let (gateway, _, _) = gateway_with_tls(&files.path().join("certs")).await;
     let other = certs::development(&files.path().join("other"), &[], clock::now()).unwrap();
     let store = client(&gateway, files.path(), &other.authority.certificate);
     assert!(write(&store, &Bytes::from_static(b"x")).await.is_err());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_next_connection_is_shown_the_new_certificate_and_the_last_one_stays() {
+    let files = tempfile::tempdir().unwrap();
+    let (gateway, paths, shown) = gateway_with_tls(&files.path().join("certs")).await;
+    let before = client(&gateway, files.path(), &paths.authority.certificate);
+    write(&before, &Bytes::from_static(b"x")).await.unwrap();
+    let other = certs::development(&files.path().join("other"), &[], clock::now()).unwrap();
+    let pair = Tls {
+        cert: other.server.certificate.clone(),
+        key: other.server.key.clone(),
+    };
+    shown.replace(tls::server(&pair, None).unwrap());
+    let after = client(&gateway, files.path(), &other.authority.certificate);
+    assert_eq!(after.list("indices/", None, 10).await.unwrap().len(), 1);
+    assert_eq!(before.list("indices/", None, 10).await.unwrap().len(), 1);
     gateway.stop().await;
 }
