@@ -66,8 +66,7 @@ impl Shown {
 
 /// TLS 1.2 and 1.3 with rustls' own choice of suites; with `client_ca`, only clients it signed.
 pub fn server(tls: &Tls, client_ca: Option<&Path>) -> Result<Arc<ServerConfig>, Error> {
-    let chain = certificates(&tls.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| Error::new(&tls.key, &e))?;
+    let (chain, key) = pair(tls)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -92,8 +91,8 @@ pub fn server(tls: &Tls, client_ca: Option<&Path>) -> Result<Arc<ServerConfig>, 
     Ok(Arc::new(config))
 }
 
-/// For the gateway's own requests: the system's authorities, or those of one PEM file.
-pub fn client(ca: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
+/// For the gateway's own requests: the system's authorities, or those of one PEM file; `identity` for servers that ask for one.
+pub fn client(ca: Option<&Path>, identity: Option<&Tls>) -> Result<rustls::ClientConfig, Error> {
     let file = ca.unwrap_or_else(|| Path::new(SYSTEM_AUTHORITIES));
     let mut roots = RootCertStore::empty();
     if ca.is_some() || file.exists() {
@@ -103,7 +102,19 @@ pub fn client(ca: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::new(file, &e))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let builder = builder.with_root_certificates(roots);
+    let Some(identity) = identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let (chain, key) = pair(identity)?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|e| Error::new(&identity.cert, &e))
+}
+
+fn pair(tls: &Tls) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| Error::new(&tls.key, &e))?;
+    Ok((certificates(&tls.cert)?, key))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

@@ -1,5 +1,6 @@
 //! Asks the admin API.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use super::Global;
 use crate::config::{Secret, secret};
+use crate::tls::{self, Tls};
 
 /// A hand-over waits up to 60 s for open writes.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -66,17 +68,22 @@ impl Client {
         Ok(Self {
             base: base.trim_end_matches('/').to_owned(),
             token,
-            http: https()?,
+            http: https(global.ca.as_deref(), global.identity().as_ref())?,
         })
     }
 
     /// Of a gateway that takes any token.
     #[cfg(test)]
     pub fn at(base: &str) -> Self {
+        Self::over(base, None, None)
+    }
+
+    #[cfg(test)]
+    fn over(base: &str, ca: Option<&Path>, identity: Option<&Tls>) -> Self {
         Self {
             base: base.to_owned(),
             token: Secret::new("any".to_owned()),
-            http: https().unwrap(),
+            http: https(ca, identity).unwrap(),
         }
     }
 
@@ -120,26 +127,31 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|e| Failure::Refused(format!("'{}' is not an admin URL: {e}", self.base)))?;
-        let unreachable = |e: &dyn std::fmt::Display| {
-            Failure::Unreachable(format!("the gateway does not answer at {}: {e}", self.base))
-        };
         tokio::time::timeout(TIMEOUT, self.http.request(request))
             .await
-            .map_err(|e| unreachable(&e))?
-            .map_err(|e| unreachable(&e))
+            .map_err(|e| self.unreachable(&e))?
+            .map_err(|e| self.unreachable(&e))
+    }
+
+    /// With the cause at the bottom: "client error (Connect)" tells nobody what to mend.
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+        let causes = std::iter::successors(Some(error), |e| e.source());
+        let said: Vec<String> = causes.map(ToString::to_string).collect();
+        let base = &self.base;
+        Failure::Unreachable(format!(
+            "the gateway does not answer at {base}: {}",
+            said.join(": ")
+        ))
     }
 
     async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
         let answer = self.ask(method, path, body).await?;
-        let unreachable = |e: &dyn std::fmt::Display| {
-            Failure::Unreachable(format!("the gateway does not answer at {}: {e}", self.base))
-        };
         let status = answer.status();
         let body = answer
             .into_body()
             .collect()
             .await
-            .map_err(|e| unreachable(&e))?
+            .map_err(|e| self.unreachable(&e))?
             .to_bytes();
         let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() {
@@ -165,24 +177,86 @@ pub fn segment(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-fn token(file: &std::path::Path) -> Result<Secret, Failure> {
+fn token(file: &Path) -> Result<Secret, Failure> {
     secret::read(file, "--token-file", file).map_err(|e| Failure::Refused(e.to_string()))
 }
 
-fn https() -> Result<
+fn https(
+    ca: Option<&Path>,
+    identity: Option<&Tls>,
+) -> Result<
     hyper_util::client::legacy::Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>,
     Failure,
 > {
-    let config = crate::tls::client(
-        std::env::var_os("SSL_CERT_FILE")
-            .map(std::path::PathBuf::from)
-            .as_deref(),
-    )
-    .map_err(|e| Failure::Refused(e.to_string()))?;
+    let config = tls::client(ca, identity).map_err(|e| Failure::Refused(e.to_string()))?;
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_or_http()
         .enable_http1()
         .build();
     Ok(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::telemetry::clock;
+
+    /// Answers every request with an empty list, over TLS, to clients that the authority signed.
+    async fn closed(tls: Arc<rustls::ServerConfig>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        );
+        tokio::spawn(async move {
+            let acceptor = TlsAcceptor::from(tls);
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let _head = stream.read(&mut [0; 4096]).await;
+                    let answer =
+                        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n[]";
+                    let _gone = stream.write_all(answer).await;
+                    let _gone = stream.shutdown().await;
+                }
+            }
+        });
+        base
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_asks_for_a_certificate_is_shown_one() {
+        let files = tempfile::tempdir().unwrap();
+        let paths = certs::development(files.path(), &[], clock::now()).unwrap();
+        let [server, client] = [&paths.server, &paths.client].map(|pair| Tls {
+            cert: pair.certificate.clone(),
+            key: pair.key.clone(),
+        });
+        let ca = Some(paths.authority.certificate.as_path());
+        let base = closed(tls::server(&server, ca).unwrap()).await;
+        let shown = Client::over(&base, ca, Some(&client)).get("/").await;
+        assert_eq!(shown.unwrap(), serde_json::json!([]));
+        let nothing = Client::over(&base, ca, None).get("/").await.unwrap_err();
+        assert!(matches!(&nothing, Failure::Unreachable(_)), "{nothing}");
+        let stranger = Client::over(&base, None, Some(&client)).get("/").await;
+        let stranger = stranger.unwrap_err().to_string();
+        assert!(stranger.contains("UnknownIssuer"), "{stranger}");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_answer_is_told_with_the_cause() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", nobody.local_addr().unwrap());
+        drop(nobody);
+        let failure = Client::at(&base).get("/").await.unwrap_err().to_string();
+        assert!(failure.starts_with(&format!("the gateway does not answer at {base}: ")));
+        assert!(failure.contains("Connection refused"), "{failure}");
+    }
 }

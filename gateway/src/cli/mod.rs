@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Lookup};
+use crate::tls::Tls;
 
 mod adopt;
 mod audit;
@@ -56,6 +57,27 @@ pub struct Global {
     /// File with the admin token [default: as configured]
     #[arg(long, global = true, env = "SNAPGATE_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Certificate of this command, where `admin.client_ca` asks for one
+    #[arg(
+        long,
+        global = true,
+        env = "SNAPGATE_CLIENT_CERT",
+        value_name = "FILE",
+        requires = "client_key"
+    )]
+    pub client_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(
+        long,
+        global = true,
+        env = "SNAPGATE_CLIENT_KEY",
+        value_name = "FILE",
+        requires = "client_cert"
+    )]
+    pub client_key: Option<PathBuf>,
+    /// Who signed the admin API's certificate [default: the system's authorities]
+    #[arg(long, global = true, env = "SSL_CERT_FILE", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Print the admin API's answer as it is
     #[arg(long, global = true)]
     pub json: bool,
@@ -96,6 +118,12 @@ pub enum Command {
 }
 
 impl Global {
+    /// What this command shows a gateway that asks for it.
+    fn identity(&self) -> Option<Tls> {
+        let (cert, key) = self.client_cert.clone().zip(self.client_key.clone())?;
+        Some(Tls { cert, key })
+    }
+
     #[must_use]
     pub fn lookup(&self) -> Lookup {
         Lookup {

@@ -92,7 +92,7 @@ impl Settings {
             .keepalives_idle(Duration::from_secs(15));
         Ok(Self {
             server,
-            tls: Arc::new(tls::client(ca)?),
+            tls: Arc::new(tls::client(ca, None)?),
         })
     }
 }
