@@ -22,6 +22,7 @@ use crate::repository::{Door, OpenRepository};
 use crate::state;
 use crate::stores::Store;
 use crate::stores::unreachable::Unreachable;
+use crate::watch::{Kind, Warning};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Below every client's time-out, with what a barrier may take on top.
@@ -32,6 +33,10 @@ pub struct Appliers {
     door: Arc<Door>,
     mirrors: Arc<Mirrors>,
     plans: RwLock<BTreeMap<Repository, MirrorsPlan>>,
+    /// The store of each repository by the configuration; a promotion may have left it.
+    homes: BTreeMap<Repository, StoreName>,
+    /// What was said last of a home that was left.
+    said: Mutex<BTreeMap<Repository, Option<StoreName>>>,
     /// Being promoted: nothing runs until that is over.
     held: Mutex<HashSet<Repository>>,
     /// Their mirrors could not be set to work.
@@ -45,11 +50,14 @@ impl Appliers {
         door: Arc<Door>,
         mirrors: Arc<Mirrors>,
         plans: BTreeMap<Repository, MirrorsPlan>,
+        homes: BTreeMap<Repository, StoreName>,
     ) -> Self {
         Self {
             door,
             mirrors,
             plans: RwLock::new(plans),
+            homes,
+            said: Mutex::default(),
             held: Mutex::default(),
             idle: Mutex::default(),
             looking: tokio::sync::Mutex::default(),
@@ -113,6 +121,7 @@ impl Appliers {
             return Ok(());
         }
         let wanted = self.wanted(open).await?;
+        self.warn_of_left(open, self.left(open, &wanted)).await;
         let same = running.len() == wanted.targets.len()
             && running.iter().all(|mirror| self.is_right(open, mirror))
             && wanted
@@ -130,6 +139,44 @@ impl Appliers {
         self.mirrors
             .start(&mirror_source(&self.door, open), &wanted, target)
             .await
+    }
+
+    /// The store that the configuration names, if a promotion left it and nothing is mirrored to it.
+    pub async fn left_behind(
+        &self,
+        open: &OpenRepository,
+    ) -> Result<Option<StoreName>, state::Error> {
+        if !open.gate.row().lock.catalog_is_current() {
+            return Ok(None);
+        }
+        let wanted = self.wanted(open).await?;
+        Ok(self.left(open, &wanted))
+    }
+
+    fn left(&self, open: &OpenRepository, wanted: &MirrorsPlan) -> Option<StoreName> {
+        let home = self.homes.get(&open.name)?;
+        let mirrored = wanted.targets.iter().any(|target| target.store == *home);
+        (*home != open.plan.store && !mirrored).then(|| home.clone())
+    }
+
+    /// Opens the warning and closes it, when that changed.
+    async fn warn_of_left(&self, open: &OpenRepository, left: Option<StoreName>) {
+        let before = self.said.lock().insert(open.name.clone(), left.clone());
+        if before.as_ref() == Some(&left) {
+            return;
+        }
+        let watch = self.door.watch();
+        watch
+            .clear_if_open(open.id, &open.name, &[Kind::NotMirrored])
+            .await;
+        if let Some(left) = left {
+            let warning = Warning::NotMirrored {
+                repository: open.name.clone(),
+                left,
+                now: open.plan.store.clone(),
+            };
+            watch.raise(open.id, &open.name, warning).await;
+        }
     }
 
     /// It reads where the repository is, and writes the store that answers now.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use policies::identity::StoreName;
+use policies::identity::{Repository, StoreName};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +53,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
         Arc::clone(&door),
         Arc::clone(&mirrors),
         plan.mirrors.clone(),
+        homes(&plan),
     ));
     door.await_witness(appliers.clone());
     appliers.look().await;
@@ -96,6 +97,14 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
     }
     mirrors.stop_all().await;
     Ok(())
+}
+
+/// The store of each repository, as the configuration has it.
+fn homes(plan: &Plan) -> BTreeMap<Repository, StoreName> {
+    let named = plan.repositories.iter();
+    named
+        .map(|(name, repository)| (name.clone(), repository.store.clone()))
+        .collect()
 }
 
 async fn front_settings(

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State as Shared};
-use policies::identity::Repository;
+use policies::identity::{Repository, StoreName};
 use policies::lock::Lock;
 use serde_json::{Value, json};
 
@@ -49,7 +49,8 @@ async fn body(admin: &Admin, open: &OpenRepository) -> Result<Value, Problem> {
         "bucket": open.plan.bucket.as_str(),
         "base_path": open.plan.base_path,
         "store": open.plan.store.as_str(),
-        "promoted_from": open.promoted_from.as_ref().map(policies::identity::StoreName::as_str),
+        "promoted_from": open.promoted_from.as_ref().map(StoreName::as_str),
+        "left_behind": left_behind(admin, open).await?.as_ref().map(StoreName::as_str),
         "lock": lock(&open.gate.row()),
         "root": root.map(|(generation, object)| json!({
             "generation": generation,
@@ -61,6 +62,12 @@ async fn body(admin: &Admin, open: &OpenRepository) -> Result<Value, Problem> {
         "mirrors": super::mirrors::bodies(admin, open).await?,
         "warnings": warnings.iter().filter(|row| row.acknowledged_ms.is_none()).map(super::warnings::body).collect::<Vec<_>>(),
     }))
+}
+
+/// The store that a promotion left and that nothing is mirrored to.
+async fn left_behind(admin: &Admin, open: &OpenRepository) -> Result<Option<StoreName>, Problem> {
+    let left = admin.appliers.left_behind(open).await;
+    left.map_err(|e| Problem::failed(&e))
 }
 
 /// The lock as `GET` and the lock commands answer it.

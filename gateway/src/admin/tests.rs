@@ -40,6 +40,7 @@ impl Api {
             Arc::clone(&door),
             Arc::clone(&mirrors),
             BTreeMap::new(),
+            BTreeMap::new(),
         ));
         let plan = AdminPlan {
             listen: address.parse::<SocketAddr>().unwrap(),

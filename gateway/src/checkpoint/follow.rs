@@ -155,8 +155,10 @@ impl Follower {
                 return Ok(None);
             }
         }
-        for point in self.points_after(from, at).await? {
-            rows.push(&Row::Point(Point::from(&point)));
+        if at > from {
+            for point in self.points_after(from, at).await? {
+                rows.push(&Row::Point(Point::from(&point)));
+            }
         }
         if rows.count > 0 || at > chain.head.sequence {
             chain = self.append(chain, rows, at).await?;

@@ -99,38 +99,66 @@ async fn status(client: &Client, as_json: bool, repository: Option<&str>) -> Res
             all.iter().map(|r| text(&r["name"])).collect()
         }
     };
+    if as_json {
+        return print_mirrors(client, repository, names).await;
+    }
     let mut found = Vec::new();
     for name in names {
-        let path = format!("/v1/repositories/{}/mirrors", segment(&name));
+        let path = format!("/v1/repositories/{}", segment(&name));
         found.push((name, client.get(&path).await?));
     }
-    if as_json {
-        match (repository, &found[..]) {
-            (Some(_), [(_, mirrors)]) => println!("{mirrors:#}"),
-            (_, _) => {
-                let all: serde_json::Map<String, Value> = found.into_iter().collect();
-                println!("{:#}", Value::Object(all));
-            }
-        }
-        return Ok(());
-    }
-    if found
-        .iter()
-        .any(|(_, mirrors)| mirrors.as_array().is_some_and(|all| !all.is_empty()))
-    {
+    let some = |(_, repository): &(String, Value)| !all(&repository["mirrors"]).is_empty();
+    if found.iter().any(some) {
         println!("{}", mirrors_table(&found));
     }
-    for (name, mirrors) in &found {
-        if mirrors.as_array().is_some_and(Vec::is_empty) {
-            println!("repository {name} has no mirror");
-        }
-        for mirror in mirrors.as_array().map_or(&[][..], Vec::as_slice) {
-            for why in why(mirror) {
-                println!("{name} -> {}: {why}", text(&mirror["store"]));
-            }
+    for (name, repository) in &found {
+        for line in lines(name, repository) {
+            println!("{line}");
         }
     }
     Ok(())
+}
+
+/// As the API has them: of one repository a list, of all a list for each name.
+async fn print_mirrors(
+    client: &Client,
+    repository: Option<&str>,
+    names: Vec<String>,
+) -> Result<(), Failure> {
+    let mut found = serde_json::Map::new();
+    for name in names {
+        let path = format!("/v1/repositories/{}/mirrors", segment(&name));
+        found.insert(name, client.get(&path).await?);
+    }
+    match repository.and_then(|name| found.remove(name)) {
+        Some(mirrors) => println!("{mirrors:#}"),
+        None => println!("{:#}", Value::Object(found)),
+    }
+    Ok(())
+}
+
+fn all(mirrors: &Value) -> &[Value] {
+    mirrors.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// What stands below the table.
+fn lines(name: &str, repository: &Value) -> Vec<String> {
+    let mirrors = all(&repository["mirrors"]);
+    let mut lines = Vec::new();
+    if mirrors.is_empty() {
+        lines.push(format!("repository {name} has no mirror"));
+    }
+    for mirror in mirrors {
+        let why = why(mirror).into_iter();
+        lines.extend(why.map(|why| format!("{name} -> {}: {why}", text(&mirror["store"]))));
+    }
+    if let Some(left) = repository["left_behind"].as_str() {
+        lines.push(format!(
+            "{name} -> {left}: not mirrored; {name} was promoted from there to {}. To bring it back: snapgate failback {name} --store {left}",
+            text(&repository["store"])
+        ));
+    }
+    lines
 }
 
 /// What a person should know beyond the numbers.
@@ -171,8 +199,8 @@ pub fn mirrors_table(found: &[(String, Value)]) -> Table {
         "CATCHES UP IN",
         "FAILED",
     ]);
-    for (name, mirrors) in found {
-        for mirror in mirrors.as_array().map_or(&[][..], Vec::as_slice) {
+    for (name, repository) in found {
+        for mirror in all(&repository["mirrors"]) {
             let root = &mirror["newest_restore_point"];
             let lag = &mirror["lag"];
             let seconds = mirror["seconds_to_catch_up"].as_u64();
@@ -256,4 +284,23 @@ fn path(repository: &str, store: &str, verb: &str) -> String {
         segment(repository),
         segment(store)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_a_promotion_left_is_said_to_be_mirrored_by_nobody() {
+        let promoted = json!({ "store": "us", "mirrors": [], "left_behind": "eu" });
+        assert_eq!(
+            lines("prod", &promoted),
+            [
+                "repository prod has no mirror",
+                "prod -> eu: not mirrored; prod was promoted from there to us. To bring it back: snapgate failback prod --store eu",
+            ]
+        );
+        let healthy = json!({ "store": "eu", "mirrors": [{ "store": "us" }], "left_behind": null });
+        assert!(lines("prod", &healthy).is_empty());
+    }
 }

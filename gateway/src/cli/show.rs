@@ -76,7 +76,7 @@ fn status_table(repositories: &[Value]) -> Table {
             text(&r["root"]["generation"]),
             text(&r["objects"]),
             text(&r["bytes"]),
-            mirrors(&r["mirrors"]),
+            mirrors(r),
         ]);
         if let Some(reason) = lock["reason"].as_str() {
             table.add_row([String::new(), format!("reason: {reason}")]);
@@ -85,8 +85,9 @@ fn status_table(repositories: &[Value]) -> Table {
     table
 }
 
-/// Each mirror's mode and state, the newest snapshot there, and how far it is behind unless it has everything.
-fn mirrors(all: &Value) -> String {
+/// Each mirror's mode and state, the newest snapshot there, and how far it is behind unless it has everything; and the
+/// store that a promotion left and nothing is mirrored to.
+fn mirrors(repository: &Value) -> String {
     let one = |m: &Value| {
         let lag = &m["lag"];
         let behind = match lag["operations"].as_u64() {
@@ -109,12 +110,14 @@ fn mirrors(all: &Value) -> String {
             text(&m["mode"])
         )
     };
-    let told = all
+    let told = repository["mirrors"]
         .as_array()
         .map_or(&[][..], Vec::as_slice)
         .iter()
         .map(one);
-    told.collect::<Vec<_>>().join("\n")
+    let left = repository["left_behind"].as_str();
+    let left = left.map(|store| format!("{store} not mirrored (promoted from there)"));
+    told.chain(left).collect::<Vec<_>>().join("\n")
 }
 
 /// One line each, below the table: sentences are longer than columns.
@@ -161,14 +164,14 @@ mod tests {
 
     #[test]
     fn a_mirror_says_its_newest_snapshot_and_by_how_much_it_is_behind_in_the_table() {
-        let told = mirrors(&json!([
+        let told = mirrors(&json!({ "left_behind": "eu", "mirrors": [
             { "store": "us", "state": "in_sync", "mode": "barrier", "lag": { "operations": 0 }, "newest_restore_point":
               { "generation": 7, "newest_snapshot": { "name": "nightly-07", "ended_at": "2026-11-26T07:00:00Z" } } },
             { "store": "ap", "state": "lagging", "mode": "async", "lag": { "restore_points": 2, "operations": 12, "seconds": 40 },
               "newest_restore_point": { "generation": 5, "newest_snapshot": null } },
             { "store": "sa", "state": "resync", "mode": "async", "lag": { "restore_points": 1, "operations": 1, "seconds": 1 },
               "newest_restore_point": null },
-        ]));
+        ]}));
         let lines: Vec<&str> = told.lines().collect();
         assert_eq!(
             lines,
@@ -176,6 +179,7 @@ mod tests {
                 "us in_sync (barrier), newest: nightly-07 of 2026-11-26T07:00:00Z",
                 "ap lagging (async), newest: -, behind: 2 restore points, 12 operations, 40 s",
                 "sa resync (async), newest: -, behind: 1 restore points, 1 operations, 1 s",
+                "eu not mirrored (promoted from there)",
             ]
         );
     }

@@ -31,6 +31,7 @@ mod stages;
 pub const WINDOW: usize = 8192;
 /// How often the journal is looked at when nothing is to be done. One read of an indexed row.
 const IDLE: Duration = Duration::from_millis(100);
+/// How often the target is looked at when nothing is to be done.
 const FENCE_CHECK: Duration = Duration::from_secs(5);
 /// How often a node asks for a duty that another one has, and the one that has it for orders given elsewhere.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -359,6 +360,9 @@ impl Applier {
         self.control.well();
         if self.fence_checked.elapsed() >= FENCE_CHECK {
             self.check_fence().await?;
+            // What comes without a root: pins, and what was deleted since.
+            let noted = self.checkpoint.advance_to(row.applied).await;
+            noted.map_err(Trouble::checkpoint)?;
         }
         self.control.wait(self.round, IDLE).await;
         Ok(())

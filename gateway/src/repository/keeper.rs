@@ -9,14 +9,20 @@ use std::time::Duration;
 
 use policies::identity::{Epoch, Repository, StoreName};
 
-use super::Door;
-use crate::checkpoint::Follower;
+use super::{Door, OpenRepository};
+use crate::checkpoint::{self, Follower};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// One repository's checkpoint on its own store, whichever that is.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    following: Option<(StoreName, Follower)>,
+}
+
 /// Runs until the process ends: one task per repository, whichever store it is in.
 pub async fn run(door: Arc<Door>, name: Repository) {
-    let mut following: Option<(StoreName, Follower)> = None;
+    let mut keeper = Keeper::default();
     while let Some(open) = door.repository(&name) {
         tokio::time::sleep(INTERVAL).await;
         if let Err(e) = door.look_elsewhere(&open).await {
@@ -30,32 +36,41 @@ pub async fn run(door: Arc<Door>, name: Repository) {
                 continue;
             }
         }
+        if let Err(e) = keeper.keep(&door, &open).await {
+            tracing::warn!(repository = %name, cause = %e, "the store's checkpoint could not be brought up to date; trying again");
+        }
+    }
+}
+
+impl Keeper {
+    /// Brings the checkpoint up to date, if what this gateway knows of the repository is current: also while an
+    /// operator has it frozen, since pins and what a roll-back changes come to it then.
+    pub(super) async fn keep(
+        &mut self,
+        door: &Door,
+        open: &OpenRepository,
+    ) -> checkpoint::Result<()> {
         let lock = open.gate.row().lock;
-        if open.gate.is_frozen() || !lock.catalog_is_current() || lock.epoch() == Epoch(0) {
-            continue;
+        if !lock.catalog_is_current() || lock.epoch() == Epoch(0) {
+            return Ok(());
         }
         let same = |(store, follower): &&mut (StoreName, Follower)| {
             *store == open.plan.store && follower.epoch() == lock.epoch()
         };
-        let follower = match following.as_mut().filter(same) {
+        let follower = match self.following.as_mut().filter(same) {
             Some((_, follower)) => follower,
             None => {
                 let follower = Follower::new(
                     Arc::clone(door.state()),
                     Arc::clone(&open.store),
-                    name.clone(),
+                    open.name.clone(),
                     (open.id, open.bucket_id),
                     lock.epoch(),
                 );
-                &mut following.insert((open.plan.store.clone(), follower)).1
+                &mut self.following.insert((open.plan.store.clone(), follower)).1
             }
         };
-        let advanced = match door.state().usage(open.id).await {
-            Ok(usage) => follower.advance_to(usage.sequence).await,
-            Err(e) => Err(e.into()),
-        };
-        if let Err(e) = advanced {
-            tracing::warn!(repository = %name, cause = %e, "the store's checkpoint could not be brought up to date; trying again");
-        }
+        let usage = door.state().usage(open.id).await?;
+        follower.advance_to(usage.sequence).await
     }
 }

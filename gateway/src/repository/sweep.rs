@@ -270,7 +270,7 @@ impl Door {
             return Ok(match kind {
                 Kind::ObjectVanished | Kind::ObjectChanged => found > MOST,
                 Kind::SlashTwin => twins.len() as u64 > MOST,
-                Kind::RootAppeared | Kind::BadChecksum | Kind::Damage => true,
+                Kind::RootAppeared | Kind::BadChecksum | Kind::Damage | Kind::NotMirrored => true,
                 Kind::SecondCluster | Kind::OtherUuid | Kind::RootRefused | Kind::SnapshotsLost => {
                     false
                 }
@@ -306,7 +306,8 @@ impl Door {
                 | Kind::SecondCluster
                 | Kind::OtherUuid
                 | Kind::RootRefused
-                | Kind::SnapshotsLost,
+                | Kind::SnapshotsLost
+                | Kind::NotMirrored,
                 _,
             ) => true,
         })

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use policies::guard::Reason;
+use policies::identity::{Repository, StoreName};
 use policies::key::ObjectKey;
 
 /// Something that an operator should look at.
@@ -47,6 +48,12 @@ pub enum Warning {
         what: String,
         snapshots: Vec<Arc<str>>,
     },
+    /// A promotion left the store that the configuration names, and nothing is mirrored to it.
+    NotMirrored {
+        repository: Repository,
+        left: StoreName,
+        now: StoreName,
+    },
 }
 
 /// The label of metrics and events.
@@ -62,10 +69,11 @@ pub enum Kind {
     RootAppeared,
     BadChecksum,
     Damage,
+    NotMirrored,
 }
 
 impl Kind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SecondCluster,
         Self::OtherUuid,
         Self::RootRefused,
@@ -76,6 +84,7 @@ impl Kind {
         Self::RootAppeared,
         Self::BadChecksum,
         Self::Damage,
+        Self::NotMirrored,
     ];
 
     #[must_use]
@@ -91,6 +100,7 @@ impl Kind {
             Self::RootAppeared => "root_appeared",
             Self::BadChecksum => "bad_checksum",
             Self::Damage => "damage",
+            Self::NotMirrored => "not_mirrored",
         }
     }
 
@@ -108,7 +118,8 @@ impl Kind {
             | Self::ObjectChanged
             | Self::RootAppeared
             | Self::BadChecksum
-            | Self::Damage => true,
+            | Self::Damage
+            | Self::NotMirrored => true,
             Self::SecondCluster | Self::OtherUuid | Self::RootRefused | Self::SnapshotsLost => {
                 false
             }
@@ -175,6 +186,7 @@ impl Warning {
             Self::RootAppeared { .. } => Kind::RootAppeared,
             Self::BadChecksum { .. } => Kind::BadChecksum,
             Self::Damage { .. } => Kind::Damage,
+            Self::NotMirrored { .. } => Kind::NotMirrored,
         }
     }
 
@@ -192,6 +204,7 @@ impl Warning {
             | Self::RootAppeared { key }
             | Self::BadChecksum { key, .. }
             | Self::Damage { key, .. } => key.to_string(),
+            Self::NotMirrored { left, .. } => left.to_string(),
         }
     }
 }
@@ -260,6 +273,15 @@ impl fmt::Display for Warning {
                     some => write!(f, " (hits {}).", Snapshots(some)),
                 }
             }
+            Self::NotMirrored {
+                repository,
+                left,
+                now,
+            } => write!(
+                f,
+                "The repository was promoted to store '{now}', and nothing is mirrored to '{left}', where it was before: \
+                 bring that one back with snapgate failback {repository} --store {left}, or name the stores as they are now in [repositories.{repository}]."
+            ),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a mirror does, one promise each.
 
 use super::*;
+use crate::checkpoint;
 
 #[tokio::test]
 async fn a_mirror_follows_snapshots_and_deletes_and_ends_equal() {
@@ -257,4 +258,34 @@ async fn what_lies_behind_a_page_of_registrations_is_verified_and_scrubbed() {
     let round = m.mirror.scrub(&throttle).await.unwrap();
     assert_eq!(round.mended_target, 1, "{round:?}");
     assert!(m.target.objects().contains_key(&last));
+}
+
+/// The pins that the target's own record tells.
+async fn pins_there(m: &Mirrored) -> usize {
+    let name = &m.world.open.name;
+    let found = checkpoint::find(&m.target, name).await.unwrap().unwrap();
+    let (mut position, mut pins) = (checkpoint::Position::default(), 0);
+    while let Some(rows) = found.rows(&m.target, &mut position).await.unwrap() {
+        for row in rows {
+            if let checkpoint::Row::Pins(all) = row {
+                pins = all.len();
+            }
+        }
+    }
+    pins
+}
+
+#[tokio::test]
+async fn a_pin_reaches_a_mirror_to_which_nothing_is_written() {
+    let m = Mirrored::with_one().await;
+    assert_eq!(pins_there(&m).await, 0);
+    let (door, open) = (&m.world.door, &m.world.open);
+    door.pin(open, "one", None, "ops").await.unwrap();
+    for _ in 0..6000 {
+        if pins_there(&m).await == 1 {
+            return m.equal().await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the target does not know of the pin");
 }

@@ -81,7 +81,10 @@ pub async fn writers_in<'a>(
     writers
 }
 
-async fn highest(repository: &Repository, store: &dyn Store) -> stores::Result<Option<Anchor>> {
+pub(super) async fn highest(
+    repository: &Repository,
+    store: &dyn Store,
+) -> stores::Result<Option<Anchor>> {
     let there = own::all(store, &anchor::prefix(repository)).await?;
     let stored = there.iter().map(|own| Stored {
         name: own.name.as_str(),

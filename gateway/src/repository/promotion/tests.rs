@@ -15,19 +15,21 @@ use policies::lock::Mode;
 use policies::mirror_order;
 use tempfile::TempDir;
 
+use super::elsewhere::highest;
 use super::*;
 use crate::checkpoint::{Follower, Horizon};
 use crate::repository::plan::{Readers, RepositoryPlan};
 use crate::repository::{Address, Body, Caller, ReadCondition, WriteCondition};
 use crate::state::mirrors::{MirrorChange, NewMirror};
 use crate::state::sqlite::Database;
-use crate::state::{Details, State};
+use crate::state::{BucketId, Details, RepositoryId, State};
 use crate::stores::directory::Directory;
-use crate::stores::faults::{Fault, Faulty};
+use crate::stores::faults::{Fault, Faulty, Gate};
 use crate::stores::metrics::Operation;
 use crate::stores::unreachable::Unreachable;
 
 mod cold;
+mod crashes;
 mod nodes;
 mod reads;
 mod returns;

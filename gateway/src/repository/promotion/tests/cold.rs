@@ -199,6 +199,34 @@ async fn a_mirror_that_was_cut_in_the_middle_is_taken_as_it_is() {
     }
 }
 
+/// A gateway is lost while its repository is frozen; another one takes over the very store that it was in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_to_a_frozen_primary_is_in_its_stores_checkpoint() {
+    let disks = Disks::new();
+    let (a, _) = region_a(&disks).await;
+    let mut keeper = crate::repository::keeper::Keeper::default();
+    keeper.keep(&a.door, &a.open()).await.unwrap();
+    a.door
+        .hand_over(&a.open(), crate::repository::handover::Ask::Freeze, None)
+        .await
+        .unwrap();
+    a.door
+        .pin(&a.open(), "s1", Some("audit".into()), "ops")
+        .await
+        .unwrap();
+    keeper.keep(&a.door, &a.open()).await.unwrap();
+    let contents = a.contents().await;
+    a.gone().await;
+    let eu = disks.store("eu").await;
+    let b = disks.gateway_with("b", "eu", [("eu", eu)]).await;
+    let promoted = b.promote("eu", "b").await.unwrap();
+    assert!(matches!(promoted.planned.basis, Basis::Checkpoint { .. }));
+    assert_eq!(b.contents().await, contents);
+    let pins = b.door.pins(&b.open()).await.unwrap();
+    assert_eq!(pins.len(), 1, "{pins:?}");
+    assert_eq!(&*pins[0].snapshot.name, "s1");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_without_a_root_is_refused() {
     let disks = Disks::new();

@@ -1,6 +1,9 @@
 //! The gateway is alive and followed its mirror.
 
 use super::*;
+use crate::appliers::Appliers;
+use crate::mirror::Mirrors;
+use crate::mirror::plan::MirrorsPlan;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promoted_mirror_has_what_it_applied_and_says_what_is_missing() {
@@ -50,6 +53,50 @@ async fn a_promoted_repository_stays_where_it_is_after_a_restart() {
     assert_eq!(again.open().plan.store, StoreName::new("us"));
     assert_eq!(again.open().promoted_from, Some(StoreName::new("eu")));
     assert_eq!(again.contents().await, contents);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_a_promotion_left_is_a_warning_until_it_is_mirrored_again() {
+    let disks = Disks::new();
+    let (gateway, _) = region_a(&disks).await;
+    let (prod, eu) = (gateway.name.clone(), StoreName::new("eu"));
+    let mirrors = Arc::new(Mirrors::default());
+    let appliers = Appliers::new(
+        Arc::clone(&gateway.door),
+        Arc::clone(&mirrors),
+        BTreeMap::from([(prod.clone(), MirrorsPlan::default())]),
+        BTreeMap::from([(prod, eu.clone())]),
+    );
+    let warnings = async || {
+        appliers.look().await;
+        let open = gateway.door.watch().open(gateway.open().id).await;
+        let of_kind = open.unwrap().into_iter();
+        of_kind
+            .filter(|row| row.kind == "not_mirrored")
+            .map(|row| row.sentence)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(appliers.left_behind(&gateway.open()).await.unwrap(), None);
+    assert!(warnings().await.is_empty());
+    gateway.promote("us", "b").await.unwrap();
+    let left = appliers.left_behind(&gateway.open()).await.unwrap();
+    assert_eq!(left, Some(eu.clone()));
+    let told = warnings().await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("promoted to store 'us', and nothing is mirrored to 'eu'")
+            && told[0].contains("snapgate failback prod --store eu"),
+        "{told:?}"
+    );
+    let id = gateway.open().id;
+    let returning = Some(eu.to_string());
+    gateway
+        .state
+        .keep_position(id, RETURNING, returning)
+        .await
+        .unwrap();
+    assert!(warnings().await.is_empty());
+    mirrors.stop_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,63 +179,6 @@ async fn an_open_write_on_a_dead_store_is_given_up() {
     gateway.promote("us", "b").await.unwrap();
     assert_eq!(gateway.contents().await, mirrored);
     assert_eq!(gateway.state.intents(gateway.open().id).await.unwrap(), []);
-}
-
-/// Polls the promotion so many times, then lets it go: a crash at that point. None = it was not done.
-async fn cut<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    let mut left = polls;
-    poll_fn(move |cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        work.as_mut().poll(cx).map(Some)
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_at_any_step_is_carried_through_or_taken_back() {
-    let (mut taken_back, mut carried_through) = (0, 0);
-    for polls in 1.. {
-        let disks = Disks::new();
-        let (gateway, mut writer) = region_a(&disks).await;
-        let mirrored = gateway.contents().await;
-        writer.create("s2", &[take()]);
-        gateway.perform("a", writer.requests()).await;
-        gateway.pause().await;
-        let all = gateway.contents().await;
-        let open = gateway.open();
-        let done = cut(polls, gateway.door.promote(&open, ask("us", "b"), &ByHand)).await;
-        drop(open);
-        gateway.gone().await;
-        let again = disks.gateway("a", "eu").await;
-        if held_by(&again.lock(), "b") {
-            carried_through += 1;
-        } else {
-            assert!(
-                held_by(&again.lock(), "a"),
-                "after {polls} polls: {:?}",
-                again.lock()
-            );
-            assert_eq!(again.contents().await, all, "after {polls} polls");
-            taken_back += 1;
-            again.promote("us", "b").await.unwrap();
-        }
-        assert_eq!(again.contents().await, mirrored, "after {polls} polls");
-        assert_eq!(again.state.promotion(again.open().id).await.unwrap(), None);
-        assert_eq!(again.state.verify_audit().await.unwrap(), None);
-        let replayed = again.state.replay_audit().await.unwrap();
-        assert!(replayed.is_ok(), "after {polls} polls: {replayed:?}");
-        if done.is_some() {
-            break;
-        }
-    }
-    assert!(
-        taken_back > 0 && carried_through > 0,
-        "{taken_back} and {carried_through}"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
