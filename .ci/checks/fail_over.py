@@ -113,6 +113,10 @@ def a_region_dies_and_the_other_goes_on_without_losing_a_snapshot(bench):
     expect(f"it says where the primary is: {frozen['reason']}", "store 'us' was promoted" in frozen["reason"], True)
     code, said = a.command("check-config", "--config", str(a.config))
     expect(f"check-config says it too: {said}", "store 'us' has its highest epoch" in said, True)
+    for verb in (("thaw", REPOSITORY, "--recover"), ("promote", REPOSITORY, "--store", "eu", "--writer", "alpha")):
+        code, said = a.command(*verb)
+        expect(f"{' '.join(verb)}: {said}", (code, "snapgate failback" in said), (1, True))
+    expect("state of the old primary's lock", a.lock()["state"], "frozen")
     a.stop()
 
     b.stop()
@@ -136,6 +140,10 @@ def fail_back(gateway, writer):
     if code != 0:
         note(f"failback: {said.strip()[-200:]}")
     return code == 0
+
+
+def warnings(gateway):
+    return [one["kind"] for one in gateway.json("status", REPOSITORY)["warnings"]]
 
 
 @promise
@@ -162,7 +170,13 @@ def what_is_lost_is_exactly_what_promote_lists(bench):
     report = a.json("drill", REPOSITORY, "--store", "us")
     expect("the newest snapshot of the rehearsal", report["restore_point"]["newest_snapshot"]["name"], "goes-on")
     expect(f"a rehearsal finds everything: {report['problems']}", (report["ok"], "goes-on" in report["restore_point"]["snapshots"]), (True, True))
+    lines = a.command("mirror", "status", REPOSITORY)[1]
+    expect(f"the store that was left is said to be mirrored by nobody: {lines}", "-> eu: not mirrored" in lines, True)
+    expect("it is a warning", "not_mirrored" in warnings(a), True)
     expect("failback", fail_back(a, "alpha"), True)
+    expect("nothing is left behind", (a.json("status", REPOSITORY)["left_behind"], "not_mirrored" in warnings(a)), (None, False))
+    code, said = a.command("failback", REPOSITORY)
+    expect(f"a fail-back that is repeated is refused: {said}", (code, "is a mirror" in said), (1, True))
     aside = list((folders["eu"] / ".snapgate/kept").rglob("*index-*"))
     expect("divergent roots are kept aside", bool(aside), True)
     alpha.call("DELETE", "/_snapshot/shared")

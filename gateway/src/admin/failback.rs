@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
-use policies::identity::{Cluster, Epoch, StoreName};
+use policies::identity::{Cluster, StoreName};
 use policies::mirror_order::Mode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use super::lock::find;
 use super::promotion::body;
 use super::{Admin, Problem};
 use crate::repository::OpenRepository;
-use crate::repository::promotion::{Ask, RETURNING};
+use crate::repository::promotion::{Aside, Ask, RETURNING};
 
 /// The mirror has everything when the lock begins to move; this is for what was written since.
 const NOTHING_BEHIND: Duration = Duration::from_secs(20);
@@ -102,20 +102,14 @@ async fn is_mirror(
     open: &OpenRepository,
     store: &StoreName,
 ) -> Result<bool, Problem> {
-    let state = admin.door.state();
-    let returning = state.position(open.id, RETURNING).await;
+    let returning = admin.door.state().position(open.id, RETURNING).await;
     let returning = returning.map_err(|e| Problem::failed(&e))?;
-    let left = open.promoted_from.as_ref() == Some(store);
-    if left || returning.as_deref() == Some(store.as_str()) {
+    let at_work = admin.mirrors.get(&open.name, store).is_some();
+    if returning.as_deref() == Some(store.as_str()) || !at_work {
         return Ok(false);
     }
-    let row = state.mirror(open.id, store).await;
-    let row = row.map_err(|e| Problem::failed(&e))?;
-    Ok(row.is_some_and(|row| {
-        let fenced = row.stalled.as_ref().is_some_and(|stalled| stalled.fenced);
-        let aside = row.resync.as_ref().is_some_and(|resync| resync.aside);
-        row.epoch > Epoch(0) && !fenced && !aside
-    }))
+    let asked = admin.door.is_mirror(open, store).await;
+    asked.map_err(|e| super::promotion::problem(&e))
 }
 
 async fn bring_back(
@@ -128,10 +122,7 @@ async fn bring_back(
     let said = |e: &dyn std::fmt::Display| e.to_string();
     let plan = admin.appliers.plan_of(&open.name, &store);
     let mode = plan.map_or(Mode::Async, |plan| plan.mode);
-    let aside = door
-        .make_mirror(open, &store, mode)
-        .await
-        .map_err(|e| said(&e))?;
+    let aside = make_mirror(admin, open, &store, mode).await?;
     let returning = Some(store.to_string());
     door.state()
         .keep_position(open.id, RETURNING, returning)
@@ -158,11 +149,29 @@ async fn bring_back(
     Ok(body)
 }
 
+/// An applier that tries to write the store stops before its anchor is there, and goes on when all is aside.
+async fn make_mirror(
+    admin: &Admin,
+    open: &OpenRepository,
+    store: &StoreName,
+    mode: Mode,
+) -> Result<Aside, String> {
+    let at_work = admin.mirrors.get(&open.name, store);
+    if let Some(mirror) = &at_work {
+        mirror.pause().await.map_err(|e| e.to_string())?;
+    }
+    let made = admin.door.make_mirror(open, store, mode).await;
+    if let Some(mirror) = &at_work {
+        mirror.control.tell();
+    }
+    made.map_err(|e| e.to_string())
+}
+
 /// The store that was left, if the configuration names it as a mirror.
 async fn mirror_again(admin: &Admin, open: &OpenRepository, left: &StoreName) -> Option<String> {
     let plan = admin.appliers.plan_of(&open.name, left)?;
     let now = admin.door.repository(&open.name)?;
-    match admin.door.make_mirror(&now, left, plan.mode).await {
+    match make_mirror(admin, &now, left, plan.mode).await {
         Ok(_) => Some(left.to_string()),
         Err(e) => {
             tracing::error!(repository = %open.name, store = %left, cause = %e, "the store that was left could not be made a mirror");

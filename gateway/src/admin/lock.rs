@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use policies::identity::{Cluster, Repository, StoreName};
+use policies::mirror_order::Mode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -51,7 +52,10 @@ pub async fn lock(
         if mirror.map_err(|e| Problem::failed(&e))?.is_none() {
             return Err(Problem::new(
                 StatusCode::BAD_REQUEST,
-                format!("repository '{name}' has no mirror '{store}'"),
+                format!(
+                    "repository '{name}' has no mirror '{store}'; {}",
+                    super::mirrors::mirrors_of(&admin, &open)
+                ),
             ));
         }
     }
@@ -173,5 +177,25 @@ async fn act(
     let mut body = repositories::lock(&row);
     body["repository"] = json!(open.name.as_str());
     body["steps"] = json!(steps);
+    body["unconfirmed"] = json!(unconfirmed(admin, open).await);
     Ok(Json(body))
+}
+
+/// Mirrors in barrier mode that lack roots: a hand-over does not wait for them. Beside the lock, which has moved, what
+/// cannot be told is left out.
+async fn unconfirmed(admin: &Admin, open: &OpenRepository) -> Vec<Value> {
+    let mut behind = Vec::new();
+    for mirror in admin.mirrors.of(&open.name) {
+        if let Ok(Some(status)) = mirror.status().await
+            && status.mode == Mode::Barrier
+            && status.lag.restore_points > 0
+        {
+            behind.push(json!({
+                "store": status.row.store.as_str(),
+                "state": status.state.as_str(),
+                "restore_points": status.lag.restore_points,
+            }));
+        }
+    }
+    behind
 }

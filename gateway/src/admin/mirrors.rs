@@ -149,10 +149,23 @@ fn mirror(
     let mirror = found.ok_or_else(|| {
         Problem::new(
             StatusCode::NOT_FOUND,
-            format!("repository '{name}' has no mirror in a store '{store}'"),
+            format!(
+                "repository '{name}' has no mirror in a store '{store}'; {}",
+                mirrors_of(admin, &open)
+            ),
         )
     })?;
     Ok((open, mirror))
+}
+
+/// Those that there are, for whoever named another one.
+pub fn mirrors_of(admin: &Admin, open: &OpenRepository) -> String {
+    let all = admin.mirrors.of(&open.name);
+    let names: Vec<String> = all.iter().map(|m| m.link.target_name.to_string()).collect();
+    match &names[..] {
+        [] => "it has none now".to_owned(),
+        some => format!("it has: {}", some.join(", ")),
+    }
 }
 
 fn failed(trouble: &Trouble) -> Problem {

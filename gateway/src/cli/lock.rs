@@ -94,9 +94,26 @@ fn show(as_json: bool, answer: &Value) {
         describe(answer),
         text(&answer["epoch"])
     );
+    for line in unconfirmed(answer) {
+        println!("{line}");
+    }
     for step in answer["steps"].as_array().map_or(&[][..], Vec::as_slice) {
         println!("\n{}", text(step));
     }
+}
+
+fn unconfirmed(answer: &Value) -> Vec<String> {
+    let one = |mirror: &Value| {
+        format!(
+            "not confirmed: barrier mirror {} ({}) lacks {} restore points; see: snapgate mirror status {}",
+            text(&mirror["store"]),
+            text(&mirror["state"]),
+            text(&mirror["restore_points"]),
+            text(&answer["repository"])
+        )
+    };
+    let all = answer["unconfirmed"].as_array();
+    all.into_iter().flatten().map(one).collect()
 }
 
 fn describe(lock: &Value) -> String {
@@ -104,5 +121,22 @@ fn describe(lock: &Value) -> String {
         (Some("held"), Some(holder)) => format!("held by {holder}"),
         (Some(state), _) => state.to_owned(),
         (None, _) => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hand_over_says_which_barrier_mirrors_lack_roots() {
+        let answer = json!({ "repository": "prod", "unconfirmed": [{ "store": "us", "state": "lagging", "restore_points": 2 }] });
+        assert_eq!(
+            unconfirmed(&answer),
+            [
+                "not confirmed: barrier mirror us (lagging) lacks 2 restore points; see: snapgate mirror status prod"
+            ]
+        );
+        assert!(unconfirmed(&json!({ "repository": "prod", "unconfirmed": [] })).is_empty());
     }
 }

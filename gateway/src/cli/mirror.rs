@@ -177,7 +177,9 @@ fn why(mirror: &Value) -> Vec<String> {
             text(&resync["total"])
         ));
     }
-    if let Some(trouble) = mirror["trouble"].as_str() {
+    if let Some(trouble) = mirror["trouble"].as_str()
+        && mirror["stalled_on"]["reason"].as_str() != Some(trouble)
+    {
         lines.push(format!("last failure: {trouble}"));
     }
     lines

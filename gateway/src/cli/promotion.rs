@@ -184,6 +184,19 @@ fn restore_point(point: &Value) -> String {
     )
 }
 
+/// In the two largest units of it.
+fn ago(seconds: Option<u64>) -> String {
+    let Some(seconds) = seconds else {
+        return String::new();
+    };
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60) {
+        (0, 0, 0) => format!(", {seconds} s ago"),
+        (0, 0, minutes) => format!(", {minutes} min {} s ago", seconds % 60),
+        (0, hours, minutes) => format!(", {hours} h {minutes} min ago"),
+        (days, hours, _) => format!(", {days} d {hours} h ago"),
+    }
+}
+
 fn missing(missing: &Value) {
     if missing["known"].as_bool() != Some(true) {
         for line in unknown(&missing["at_least"]) {
@@ -285,9 +298,9 @@ async fn drill(
     } else {
         let point = &result["restore_point"];
         println!(
-            "store {store} is at {}, {} s ago",
+            "store {store} is at {}{}",
             restore_point(point),
-            text(&result["age_seconds"])
+            ago(result["age_seconds"].as_u64())
         );
         println!(
             "{} objects and {} bytes are needed; reading them would take about {} s",
@@ -322,6 +335,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_age_is_told_in_units_that_a_person_reads() {
+        let told = [None, Some(7), Some(125), Some(7_260), Some(464_091)].map(ago);
+        let wanted = [
+            "",
+            ", 7 s ago",
+            ", 2 min 5 s ago",
+            ", 2 h 1 min ago",
+            ", 5 d 8 h ago",
+        ];
+        assert_eq!(told, wanted);
+    }
 
     #[test]
     fn a_restore_point_is_told_by_its_newest_snapshot_and_not_guessed_at() {

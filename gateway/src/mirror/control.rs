@@ -253,6 +253,17 @@ impl Mirror {
     pub async fn resync(&self, reason: &str, aside: bool) -> Result<(), Trouble> {
         let mut resync = Resync::begin(reason, clock::now_ms());
         resync.aside = aside;
+        resync.behind_ms = match self.row().await? {
+            Some(row) => {
+                let source = &self.link.source;
+                source
+                    .state
+                    .backlog(source.id, row.applied)
+                    .await?
+                    .oldest_ms
+            }
+            None => None,
+        };
         self.order(MirrorChange::BeginResync(resync)).await
     }
 

@@ -170,8 +170,10 @@ fn judge(highest: &Anchor, row: &MirrorRow, source: &StoreName) -> Standing {
         return Standing::Free(highest.epoch);
     }
     Standing::Fenced(format!(
-        "the target is not a mirror of '{source}': its epoch {} is held by {}",
+        "the target is not a mirror of '{source}': its epoch {} is held by {}; a primary that was left is brought back with snapgate failback {} --store {}",
         highest.epoch,
-        held_by()
+        held_by(),
+        highest.repository,
+        row.store
     ))
 }

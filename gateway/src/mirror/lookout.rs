@@ -101,7 +101,11 @@ async fn look(mirror: &Mirror, seen: &mut HashMap<(Repository, StoreName), Seen>
                 // What another node copies is known when it reports it.
                 None => status.row.bytes,
             };
-            mirror.control.pace.sample(bytes, status.row.applied);
+            let behind = status.lag.operations;
+            mirror
+                .control
+                .pace
+                .sample(bytes, status.row.applied, behind);
             gauges(mirror, &status);
             let key = (link.source.name.clone(), link.target_name.clone());
             let before = seen.entry(key).or_insert_with(|| Seen {

@@ -23,10 +23,14 @@ struct Sample {
 }
 
 impl Pace {
-    /// Called every few seconds with what was transferred and applied so far.
-    pub fn sample(&self, bytes: u64, applied: u64) {
+    /// Called every few seconds with what was transferred and applied so far, and how many operations are left.
+    pub fn sample(&self, bytes: u64, applied: u64, behind: u64) {
         let mut samples = self.samples.lock();
         let at = Instant::now();
+        // What was done before the backlog began says nothing of how long it takes.
+        if behind == 0 {
+            samples.clear();
+        }
         // Another node counts from here on, or this one does.
         if samples.back().is_some_and(|last| bytes < last.bytes) {
             samples.clear();
@@ -37,7 +41,11 @@ impl Pace {
         }
     }
 
+    /// None while the last try failed: what was done before it says nothing.
     pub fn seconds_for(&self, status: &Status) -> Option<u64> {
+        if status.trouble.is_some() {
+            return None;
+        }
         match status.state {
             State::InSync => return Some(0),
             State::Paused | State::Stalled => return None,

@@ -68,6 +68,9 @@ impl Applier {
         if after.is_none() {
             tracing::info!(repository = %source.name, store = %self.link.target_name, reason = %resync.reason, "reconciling the mirror");
             resync.total = source.state.usage(source.id).await?.objects;
+            // Told before the first page is done: that may be a long while.
+            self.change(vec![MirrorChange::Resync(resync.clone())])
+                .await?;
             if !resync.aside && !resync.ours {
                 self.same_repository().await?;
             }

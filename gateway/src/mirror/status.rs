@@ -145,7 +145,10 @@ fn judge(
         bytes: backlog.bytes,
     };
     let doubt = match (&row.resync, &row.stalled) {
-        (Some(resync), _) => Some((resync.since_ms, resync.total.saturating_sub(resync.done))),
+        (Some(resync), _) => Some((
+            resync.behind_since(),
+            resync.total.saturating_sub(resync.done),
+        )),
         (None, Some(stalled)) => Some((stalled.since_ms, 0)),
         (None, None) => None,
     };
@@ -234,6 +237,17 @@ mod tests {
             }
         );
 
+        let mut again = row();
+        again.resync = Some(Resync {
+            behind_ms: Some(1_000),
+            ..Resync::begin("an operator asked for it", 9_000)
+        });
+        let status = judge(again, NOTHING, 0, None, 10_000);
+        assert_eq!(
+            status.lag.seconds, 9,
+            "what it lacked before it still lacks"
+        );
+
         let mut stalled = row();
         stalled.stalled = Some(Stalled {
             key: None,
@@ -244,6 +258,28 @@ mod tests {
         let status = judge(stalled, NOTHING, 0, None, 10_000);
         assert_eq!(status.state, State::Stalled);
         assert!(status.lag.operations > 0 && status.lag.seconds > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_to_catch_up_counts_from_when_it_was_behind_and_is_not_told_while_the_target_is_away()
+     {
+        let pace = crate::mirror::pace::Pace::default();
+        let seconds = std::time::Duration::from_secs;
+        pace.sample(0, 1, 0);
+        tokio::time::advance(seconds(40)).await;
+        pace.sample(0, 1, 0);
+        tokio::time::advance(seconds(10)).await;
+        pace.sample(100, 5, 4);
+        let behind = Backlog {
+            source: 9,
+            operations: 4,
+            bytes: 100,
+            oldest_ms: Some(3_000),
+        };
+        let well = judge(row(), behind, 1, None, 10_500);
+        assert_eq!(pace.seconds_for(&well), Some(10));
+        let away = judge(row(), behind, 1, Some("no connection".into()), 10_500);
+        assert_eq!(pace.seconds_for(&away), None);
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Door {
         let store = self.target(name)?;
         let root = newest_root(store.as_ref(), open)
             .await
-            .map_err(|e| store_failed("read the mirror's newest root", &e))?;
+            .map_err(|e| Error::Refused(format!("store '{name}' cannot be read now: {e}")))?;
         let root = match root {
             Some(Ok(root)) => root,
             Some(Err(e)) => {

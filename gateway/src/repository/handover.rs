@@ -123,6 +123,7 @@ impl Door {
                 reason: reason.clone().unwrap_or_default(),
             },
             Ask::Thaw { recover } => {
+                self.may_be_thawed(open).await?;
                 if recover {
                     // A number that is taken in vain would make an overtaken gateway the newest.
                     let lock = self.read_row(open).await?.lock;
@@ -534,17 +535,14 @@ impl Door {
         mirror: &StoreName,
     ) -> Result<(), Error> {
         let began = Instant::now();
-        self.catch_up(open, mirror, MIRROR_PATIENCE)
-            .await?
-            .map(|_| ())
-            .map_err(|behind| {
-                Error::Refused(format!(
-                    "Mirror '{mirror}' of repository '{}' is still {behind} operations behind after {} s; the lock stays where it was. See: snapgate mirror status {}",
-                    open.name,
-                    began.elapsed().as_secs(),
-                    open.name
-                ))
-            })
+        let Err(behind) = self.catch_up(open, mirror, MIRROR_PATIENCE).await? else {
+            return Ok(());
+        };
+        let name = &open.name;
+        let why = self.why_behind(open, mirror, behind, began).await?;
+        Err(Error::Refused(format!(
+            "Mirror '{mirror}' of repository '{name}' {why}; the lock stays where it was. See: snapgate mirror status {name}"
+        )))
     }
 
     /// A drained lock goes back to its holder, under a new epoch.

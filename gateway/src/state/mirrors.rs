@@ -112,6 +112,9 @@ pub struct Stalled {
 pub struct Resync {
     pub reason: String,
     pub since_ms: Millis,
+    /// When the oldest was committed that the target may lack, if that is longer ago.
+    #[serde(default)]
+    pub behind_ms: Option<Millis>,
     pub phase: Phase,
     /// Objects looked at, of about so many.
     pub done: u64,
@@ -144,12 +147,22 @@ impl Resync {
         Self {
             reason: reason.into(),
             since_ms: now_ms,
+            behind_ms: None,
             phase: Phase::Copy { after: None },
             done: 0,
             total: 0,
             aside: false,
             ours: false,
         }
+    }
+}
+
+impl Resync {
+    /// Since when the target may lack something.
+    #[must_use]
+    pub fn behind_since(&self) -> Millis {
+        self.behind_ms
+            .map_or(self.since_ms, |ms| ms.min(self.since_ms))
     }
 }
 
@@ -232,6 +245,8 @@ impl MirrorRow {
 
     fn reconcile(&mut self, newest: u64, mut resync: Resync) {
         resync.ours |= self.resync.as_ref().is_none_or(|before| before.ours);
+        let before = self.resync.as_ref().map(Resync::behind_since);
+        resync.behind_ms = resync.behind_ms.into_iter().chain(before).min();
         self.applied = newest;
         self.rooted = 0;
         self.resync = Some(resync);

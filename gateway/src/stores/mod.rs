@@ -210,7 +210,9 @@ pub enum Error {
     Full,
     #[error("the store asks to slow down")]
     Busy,
-    #[error("the store refuses the gateway's credentials")]
+    #[error(
+        "the store refuses it: the gateway's credentials, their rights, or a rule of the store"
+    )]
     Denied,
     #[error("the store did not answer in time; whether it acted is unknown")]
     Unknown,

@@ -72,7 +72,7 @@ async fn bytes_that_rotted_at_the_source_are_not_copied_and_the_mirror_says_so()
 }
 
 /// The file has another first byte now, and is as long as before.
-fn rot(path: &std::path::Path) {
+pub(super) fn rot(path: &std::path::Path) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[0] ^= 1;
     std::fs::write(path, bytes).unwrap();

@@ -193,3 +193,42 @@ async fn what_a_dead_process_left_hidden_in_a_bucket_is_removed_by_its_keys() {
     mirrored_once(&m, "bucket", &bucket).await;
     assert_eq!(bucket.uploads().await.unwrap(), [(elsewhere, kept)]);
 }
+
+#[tokio::test]
+async fn a_resync_that_is_ordered_does_not_forget_since_when_the_mirror_is_behind() {
+    let mut m = Mirrored::with_one().await;
+    m.pause().await;
+    m.snapshot("two").await;
+    let state = m.world.door.state();
+    let applied = m.row().await.applied;
+    let backlog = state.backlog(m.world.open.id, applied).await.unwrap();
+    for _ in 0..2 {
+        m.mirror
+            .resync("an operator asked for it", false)
+            .await
+            .unwrap();
+        let resync = m.row().await.resync.unwrap();
+        assert_eq!(Some(resync.behind_since()), backlog.oldest_ms);
+    }
+    m.mirror.resume().await.unwrap();
+    m.until(State::InSync).await;
+    m.equal().await;
+}
+
+#[tokio::test]
+async fn a_reconciliation_tells_how_much_there_is_before_its_first_page_is_done() {
+    let mut m = Mirrored::with_one().await;
+    m.pause().await;
+    m.snapshot("two").await;
+    let there = m.target.objects();
+    let data = m.world.data_files();
+    let fresh = data
+        .iter()
+        .find(|name| !there.contains_key(&ObjectKey::parse(name).unwrap()));
+    super::follows::rot(&m.world.path(fresh.unwrap()));
+    m.mirror.resync("a test", false).await.unwrap();
+    m.mirror.resume().await.unwrap();
+    m.until(State::Stalled).await;
+    let resync = m.row().await.resync.unwrap();
+    assert!(resync.total > 0 && resync.done == 0, "{resync:?}");
+}

@@ -3,7 +3,8 @@
 //! The old store may hold what its gateway acknowledged after it was left behind. Invariant: nothing of that is lost:
 //! before a mirror overwrites or removes anything there, every object that the primary does not know gets a second
 //! name below `.snapgate/kept/<repository>/divergent-<epoch>/`, where only an operator removes it. First of all the
-//! mirror's anchor and a new incarnation are made there, so that a gateway that still works on it stops.
+//! mirror is paused, and its anchor and a new incarnation are made there, so that a gateway that still works on it
+//! stops; the mirror goes on in the transaction that records that all is aside. A crash in between leaves it paused.
 
 use std::time::Duration;
 
@@ -61,9 +62,12 @@ impl Door {
             .await
             .map_err(|e| state_failed("note the mirror", &e))?;
         let highest = self.anchor_on(open, target.as_ref()).await?;
-        if highest.as_ref().is_some_and(|a| a.handover == row.handover) {
+        if is_mirror_under(&row, highest.as_ref()) {
+            self.pause_mirror(open, name, false).await?;
             return Ok(Aside::default());
         }
+        // Until all is kept aside nobody mirrors, also after a crash: the anchor alone would let an applier do it.
+        self.pause_mirror(open, name, true).await?;
         incarnation::begin(self.state.as_ref(), name, target.as_ref())
             .await
             .map_err(|e| store_failed("take a new number in the store", &e))?;
@@ -85,6 +89,33 @@ impl Door {
         let aside = self.keep_aside(open, target.as_ref(), epoch).await?;
         self.begin_resync(open, &row, epoch).await?;
         Ok(aside)
+    }
+
+    async fn pause_mirror(
+        &self,
+        open: &OpenRepository,
+        name: &StoreName,
+        paused: bool,
+    ) -> Result<(), Error> {
+        let order = vec![MirrorChange::Paused(paused)];
+        let noted = self.state.change_mirror(open.id, name, None, order).await;
+        noted.map_err(|e| state_failed("note the mirror", &e))?;
+        Ok(())
+    }
+
+    /// It follows this repository: what it had alone before was kept aside.
+    pub async fn is_mirror(&self, open: &OpenRepository, name: &StoreName) -> Result<bool, Error> {
+        let row = self
+            .state
+            .mirror(open.id, name)
+            .await
+            .map_err(|e| state_failed("look up the mirror", &e))?;
+        let Some(row) = row else {
+            return Ok(false);
+        };
+        let target = self.target(name)?;
+        let highest = self.anchor_on(open, target.as_ref()).await?;
+        Ok(is_mirror_under(&row, highest.as_ref()))
     }
 
     async fn begin_resync(
@@ -226,6 +257,14 @@ impl Door {
             tokio::time::sleep(GLANCE).await;
         }
     }
+}
+
+/// The store's newest anchor is this mirror's own, and it was not being made a mirror when that ended too early.
+fn is_mirror_under(row: &MirrorRow, highest: Option<&Anchor>) -> bool {
+    highest.is_some_and(|anchor| {
+        let half_made = row.epoch == Epoch(0) || (row.paused && anchor.epoch > row.epoch);
+        anchor.handover == row.handover && !half_made
+    })
 }
 
 async fn keep(

@@ -12,7 +12,9 @@ use policies::key::{Class, ObjectKey};
 use policies::lock::anchor::Anchor;
 use policies::lock::handover::{self, Change, Product};
 use policies::lock::{Freeze, Lock, promotion};
+use tokio::time::Instant;
 
+use super::elsewhere::ways_back;
 use super::plan::{Ask, At, Missing, Planned};
 use crate::checkpoint::{self, Horizon};
 use crate::repository::Door;
@@ -57,13 +59,20 @@ impl Door {
                 );
                 highest
             }
-            Err(e) => {
-                planned.check("target answers", false, e.to_string());
+            Err(Error::Failed(_)) => {
+                let found = format!("store '{}' does not answer", ask.store);
+                planned.check("target answers", false, found);
+                return Ok(planned);
+            }
+            Err(Error::Refused(why)) => {
+                planned.check("target answers", false, why);
                 return Ok(planned);
             }
         };
         planned.epoch = promotion::epoch(&open.gate.row().lock, highest.as_ref());
         self.whose(ask, highest.as_ref(), &mut planned);
+        self.was_brought_back(open, ask, highest.as_ref(), &mut planned)
+            .await?;
         if let Some(anchor) = &highest {
             let horizon = Horizon::read(target.as_ref(), &open.name, anchor.epoch).await;
             planned.horizon = horizon
@@ -143,6 +152,48 @@ impl Door {
             },
         };
         planned.check("target can be fenced", true, found);
+    }
+
+    /// A repository that is frozen because its mirror was promoted: another store than that mirror's is promoted only
+    /// after it was brought back from there, by an epoch above all that either of them had.
+    async fn was_brought_back(
+        &self,
+        open: &OpenRepository,
+        ask: &Ask,
+        highest: Option<&Anchor>,
+        planned: &mut Planned,
+    ) -> Result<(), Error> {
+        let Lock::Frozen {
+            epoch,
+            reason: Freeze::Promoted { .. },
+        } = open.gate.row().lock
+        else {
+            return Ok(());
+        };
+        let Some(Freeze::Promoted {
+            store,
+            epoch: there,
+        }) = self.taken_over(open).await?
+        else {
+            return Ok(());
+        };
+        if store == ask.store.as_str() {
+            return Ok(());
+        }
+        let brought = highest.is_some_and(|anchor| anchor.epoch > epoch.max(there));
+        let found = if brought {
+            format!(
+                "store '{}' was brought back from store '{store}'",
+                ask.store
+            )
+        } else {
+            format!(
+                "store '{store}' was promoted (epoch {there}), and is the primary now. {}",
+                ways_back(open, &store)
+            )
+        };
+        planned.check("no other store is the primary", brought, found);
+        Ok(())
     }
 
     /// This database's catalog, if it followed the target up to now; else what the target says of itself.
@@ -268,6 +319,34 @@ impl Door {
             .await
             .map_err(|e| state_failed("look up the mirror", &e))?;
         Ok(mirror.is_some_and(|row| !row.paused && row.stalled.is_none() && row.resync.is_none()))
+    }
+
+    /// For people: how a mirror is behind that is not waited for any longer.
+    pub(in crate::repository) async fn why_behind(
+        &self,
+        open: &OpenRepository,
+        store: &StoreName,
+        behind: u64,
+        began: Instant,
+    ) -> Result<String, Error> {
+        let row = self
+            .state
+            .mirror(open.id, store)
+            .await
+            .map_err(|e| state_failed("look up the mirror", &e))?;
+        Ok(match row {
+            Some(row) if row.resync.is_some() => {
+                "is being reconciled, and how far it is behind is not known".to_owned()
+            }
+            Some(row) if row.paused => format!("is paused, and {behind} operations behind"),
+            Some(row) if row.stalled.is_some() => {
+                format!("does not get on, and is {behind} operations behind")
+            }
+            Some(_) | None => format!(
+                "was still {behind} operations behind after {} s",
+                began.elapsed().as_secs()
+            ),
+        })
     }
 
     /// What the old primary has beyond the target.

@@ -31,7 +31,7 @@ pub mod plan;
 mod tests;
 
 pub use elsewhere::writers_in;
-pub use failback::RETURNING;
+pub use failback::{Aside, RETURNING};
 pub(super) use look::{newest_root, read_whole};
 pub use plan::{Ask, Planned};
 
@@ -377,10 +377,10 @@ impl Door {
             (Ok(applied), _) => Ok(applied),
             (Err(_), None) => Ok(self.mirror_position(open, &ask.store).await?.0),
             (Err(behind), Some(_)) => Err(Error::Refused(format!(
-                "mirror '{}' of repository '{}' was still {behind} operations behind after {} s; nothing was changed",
+                "mirror '{}' of repository '{}' {}; nothing was changed",
                 ask.store,
                 open.name,
-                began.elapsed().as_secs()
+                self.why_behind(open, &ask.store, behind, began).await?
             ))),
         }
     }
@@ -398,6 +398,9 @@ impl Door {
         let ours = incarnation::begin(self.state.as_ref(), &promotion.to, target.as_ref())
             .await
             .map_err(|e| store_failed("take a new number in the store", &e))?;
+        if promotion.to == open.plan.store {
+            self.leave_behind(open).await?;
+        }
         let kept = self.make_catalog(open, target.as_ref(), promotion).await?;
         let usage = self
             .state

@@ -215,6 +215,7 @@ async fn what_came_to_a_frozen_primary_is_in_its_stores_checkpoint() {
         .await
         .unwrap();
     keeper.keep(&a.door, &a.open()).await.unwrap();
+    drop(keeper);
     let contents = a.contents().await;
     a.gone().await;
     let eu = disks.store("eu").await;

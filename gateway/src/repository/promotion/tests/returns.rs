@@ -82,3 +82,95 @@ async fn an_old_primary_is_brought_back_and_what_it_had_alone_is_kept_aside() {
         a.lock()
     );
 }
+
+async fn thaw(gateway: &Gateway) -> Result<(), String> {
+    let recover = crate::repository::handover::Ask::Thaw { recover: true };
+    let thawed = gateway.door.hand_over(&gateway.open(), recover, None).await;
+    thawed.map(drop).map_err(|e| e.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_primary_is_not_opened_while_its_mirror_is_the_primary() {
+    let disks = Disks::new();
+    let (a, _) = region_a(&disks).await;
+    a.gone().await;
+    let b = disks.gateway("b", "us").await;
+    b.promote("us", "b").await.unwrap();
+    let a = disks.gateway("a", "eu").await;
+    let way_back = "snapgate failback prod --store eu";
+    for refused in [thaw(&a).await, a.promote("eu", "a").await.map(drop)] {
+        let sentence = refused.unwrap_err();
+        assert!(
+            sentence.contains(way_back) && sentence.contains("'us' was promoted"),
+            "{sentence}"
+        );
+    }
+    assert!(a.open().gate.is_frozen());
+    b.gone().await;
+    a.promote("us", "a").await.unwrap();
+    assert!(
+        held_by(&a.lock(), "a"),
+        "that gateway is gone: {:?}",
+        a.lock()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_primary_whose_store_was_brought_back_serves_again_and_goes_on() {
+    let disks = Disks::new();
+    let (a, _) = region_a(&disks).await;
+    a.gone().await;
+    let b = disks.gateway("b", "us").await;
+    b.promote("us", "b").await.unwrap();
+    let eu = StoreName::new("eu");
+    b.door
+        .make_mirror(&b.open(), &eu, mirror_order::Mode::Async)
+        .await
+        .unwrap();
+    reconcile(&b, &disks).await;
+    b.promote("eu", "b").await.unwrap();
+    let contents = b.contents().await;
+    b.gone().await;
+    let a = disks.gateway("a", "eu").await;
+    assert!(a.open().gate.is_frozen());
+    a.promote("eu", "a").await.unwrap();
+    a.door.look_elsewhere(&a.open()).await.unwrap();
+    assert!(
+        held_by(&a.lock(), "a"),
+        "what 'us' says was before: {:?}",
+        a.lock()
+    );
+    assert_eq!(a.contents().await, contents);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn until_all_is_kept_aside_nobody_mirrors_to_an_old_primarys_store() {
+    let disks = Disks::new();
+    let (a, mut writer) = region_a(&disks).await;
+    writer.create("s2", &[take()]);
+    a.perform("a", writer.requests()).await;
+    a.gone().await;
+    let broken = Arc::new(Faulty::new(disks.store("eu").await));
+    let us = disks.store("us").await;
+    let stores: [(&str, Arc<dyn Store>); 2] = [("eu", broken.clone()), ("us", us)];
+    let b = disks.gateway_with("b", "us", stores).await;
+    b.promote("us", "b").await.unwrap();
+    let eu = StoreName::new("eu");
+    let fails = Fault::FailBefore(crate::stores::Error::Busy);
+    broken.plan(Operation::SetAside, fails);
+    let making = || async {
+        let open = b.open();
+        b.door
+            .make_mirror(&open, &eu, mirror_order::Mode::Async)
+            .await
+    };
+    making().await.unwrap_err();
+    let row = b.state.mirror(b.open().id, &eu).await.unwrap().unwrap();
+    assert!(row.paused, "{row:?}");
+    assert!(!b.door.is_mirror(&b.open(), &eu).await.unwrap());
+    let aside = making().await.unwrap();
+    assert!(aside.objects > 0, "{aside:?}");
+    let row = b.state.mirror(b.open().id, &eu).await.unwrap().unwrap();
+    assert!(!row.paused && row.resync.unwrap().aside);
+    assert!(b.door.is_mirror(&b.open(), &eu).await.unwrap());
+}

@@ -286,7 +286,10 @@ async fn a_hand_over_whose_mirror_does_not_come_leaves_the_lock_where_it_was() {
         .hand_over(&open, waiting_for_us("b"), None)
         .await;
     let sentence = refused.unwrap_err().to_string();
-    assert!(sentence.contains("operations behind"), "{sentence}");
+    assert!(
+        sentence.contains("is paused, and") && sentence.contains("operations behind"),
+        "{sentence}"
+    );
     assert!(held_by(&gateway.lock(), "a"), "{:?}", gateway.lock());
     writer.create("s3", &[take()]);
     gateway.perform("a", writer.requests()).await;
