@@ -1,5 +1,6 @@
 //! A configuration with two clusters' keys, certificates and a mirror, changed while the gateway runs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -60,7 +61,12 @@ impl Running {
         let state = Arc::new(Database::open(&dir.join("state.db")).unwrap());
         let layout = Layout::new([]).unwrap();
         let door = Arc::new(Door::new(layout, state.clone(), Vec::new()));
-        let appliers = Appliers::new(door, Arc::new(Mirrors::default()), plan.mirrors.clone());
+        let appliers = Appliers::new(
+            door,
+            Arc::new(Mirrors::default()),
+            plan.mirrors.clone(),
+            BTreeMap::new(),
+        );
         let reload = Reload {
             lookup,
             certificates: Certificates::open(&plan).unwrap(),
