@@ -13,6 +13,7 @@ use policies::lock::{Freeze, Lock, Permit};
 use serde::{Deserialize, Serialize};
 
 mod older;
+mod rebuild;
 #[cfg(test)]
 mod tests;
 
@@ -236,31 +237,31 @@ impl Door {
             for object in known {
                 match there.remove(&object.key) {
                     Some(stat) if fits(&object, &stat) => {}
-                    Some(stat) => replaced.push((object.key, stat, Some(object.sequence))),
+                    Some(stat) => replaced.push((object.key, stat)),
                     None => gone.push(object.key),
                 }
             }
+            // The content of before is held nowhere: restore points that needed it are not complete any more.
+            let lost = replaced.iter().map(|(key, _)| key.clone()).collect();
+            self.take_out(open, &permit, lost, true).await?;
             self.take_in(open, &permit, replaced).await?;
-            self.take_out(open, &permit, gone).await?;
+            self.take_out(open, &permit, gone, false).await?;
         }
-        let new = there
-            .into_iter()
-            .map(|(key, stat)| (key, stat, None))
-            .collect();
-        self.take_in(open, &permit, new).await
+        self.take_in(open, &permit, there.into_iter().collect())
+            .await
     }
 
     async fn take_in(
         &self,
         open: &OpenRepository,
         permit: &Permit,
-        found: Vec<(ObjectKey, Stat, Option<u64>)>,
+        found: Vec<(ObjectKey, Stat)>,
     ) -> Result<(), Error> {
         let mut puts = Vec::with_capacity(found.len());
-        for (name, stat, replaces) in found {
+        for (name, stat) in found {
             let listed = Listed { name, stat };
             if !self.is_deleted(open, &listed).await? {
-                puts.push(adopted(open, listed, replaces));
+                puts.push(adopted(open, listed));
             }
         }
         try_join_all(puts.into_iter().map(|put| self.state.record(permit, put)))
@@ -269,11 +270,13 @@ impl Door {
             .map_err(|e| write_failed(&e))
     }
 
+    /// What is replaced is a change of the name's content, which the journal tells when the new one is recorded.
     async fn take_out(
         &self,
         open: &OpenRepository,
         permit: &Permit,
         gone: Vec<ObjectKey>,
+        replaced: bool,
     ) -> Result<(), Error> {
         if gone.is_empty() {
             return Ok(());
@@ -282,8 +285,8 @@ impl Door {
         let removals = gone
             .into_iter()
             .map(|key| {
-                tracing::warn!(repository = %open.name, key = %key, "the catalog knew an object that the store does not hold");
-                Removal { bucket: open.bucket_id, repository: open.id, key, retain_ms: None, journalled: true, now_ms }
+                tracing::warn!(repository = %open.name, key = %key, replaced, "the catalog knew content that the store does not hold");
+                Removal { bucket: open.bucket_id, repository: open.id, key, retain_ms: None, journalled: !replaced, now_ms }
             })
             .collect();
         self.state
@@ -319,7 +322,7 @@ pub(super) fn adopted_etag(listed: &Listed) -> String {
 }
 
 /// A row for an object that came into the store without the gateway.
-fn adopted(open: &OpenRepository, listed: Listed, replaces: Option<u64>) -> Put {
+fn adopted(open: &OpenRepository, listed: Listed) -> Put {
     let etag = adopted_etag(&listed);
     Put {
         repository: open.id,
@@ -331,7 +334,7 @@ fn adopted(open: &OpenRepository, listed: Listed, replaces: Option<u64>) -> Put 
         identity: listed.stat.identity,
         now_ms: listed.stat.modified_ms,
         details: None,
-        replaces,
+        replaces: None,
         kept: None,
         journalled: true,
         completes: None,

@@ -282,13 +282,14 @@ impl Door {
         Ok(AdmittedRoot { admitted, bind })
     }
 
-    /// Shows hidden objects again that a root needs.
+    /// Shows hidden objects again that a root needs, and says how many.
     pub(super) async fn revive(
         &self,
         open: &OpenRepository,
         permit: &Permit,
         keys: &[ObjectKey],
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
+        let mut shown = 0;
         for key in keys {
             let hidden = self
                 .state
@@ -307,8 +308,9 @@ impl Door {
                 .await
                 .map_err(|e| super::unavailable("show a deleted object again", &e))?;
             tracing::info!(repository = %open.name, key = %key, "shown again: a root needs it");
+            shown += 1;
         }
-        Ok(())
+        Ok(shown)
     }
 }
 

@@ -502,9 +502,7 @@ impl Door {
                 Ok(Some(Event::Anchors { highest }))
             }
             Effect::RebuildCatalog => {
-                self.sweep_store_uploads(open).await?;
-                self.scan(open).await?;
-                self.load_guard(open).await?;
+                self.rebuild(open).await?;
                 Ok(Some(Event::Rebuilt {
                     drained: self.drained(open).await?,
                 }))

@@ -203,6 +203,13 @@ pub trait State:
         after: Option<Due>,
         limit: usize,
     ) -> Result<Vec<Tombstone>>;
+    /// All hidden objects, by id, those above `after`; at most `limit`.
+    async fn tombstones(
+        &self,
+        repository: RepositoryId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Tombstone>>;
     async fn tombstone(&self, repository: RepositoryId, key: &ObjectKey) -> Result<Vec<Tombstone>>;
     /// The bytes of a hidden object now lie under another name.
     async fn move_tombstone(&self, permit: &Permit, id: u64, location: &ObjectKey) -> Result<()>;

@@ -18,7 +18,7 @@ use super::super::verify::Progress;
 use super::super::write::{Prepared, give_up};
 use super::super::{Address, Body, BodyError, Caller, Door, Error};
 use super::{Ask, Plan, require_frozen};
-use crate::state::{AuditEntry, CommittedRoot, PastObject, Removal, WriteError};
+use crate::state::{AuditEntry, CommittedRoot, Removal, WriteError};
 use crate::stores;
 use crate::telemetry::clock;
 
@@ -85,7 +85,8 @@ impl Door {
             progress(done, total);
         }
         for (key, past) in &plan.moved {
-            self.put_back(open, &permit, key, past).await?;
+            self.put_back(open, &permit, key, past.location(), past.object.size)
+                .await?;
             done += 1;
             progress(done, total);
         }
@@ -136,14 +137,15 @@ impl Door {
         open: &Arc<OpenRepository>,
         permit: &Permit,
         key: &ObjectKey,
-        past: &PastObject,
+        location: &ObjectKey,
+        size: u64,
     ) -> Result<(), Error> {
         let content = open
             .store
-            .read(past.location(), None, None)
+            .read(location, None, None)
             .await
             .map_err(|e| store_failed("read what was kept", &e))?;
-        let Some(content) = content.filter(|content| content.size == past.object.size) else {
+        let Some(content) = content.filter(|content| content.size == size) else {
             return Err(Error::Unavailable(format!(
                 "The store lost the kept content of '{key}' behind the gateway."
             )));
@@ -157,7 +159,7 @@ impl Door {
             key: key.clone(),
         };
         let class = self.find(&at)?.class;
-        let body = body_of(bytes, past.object.size);
+        let body = body_of(bytes, size);
         self.put_under_intent(open, permit, key, class, body, None)
             .await
     }

@@ -15,6 +15,7 @@ use super::super::door::OpenRepository;
 use super::super::guarding::{committed_root, read_digest, refused};
 use super::super::{Address, Door, Error};
 use super::past::{LARGEST, Then, same_content};
+use super::rest::is_numbered;
 use super::{Ask, PAGE, parse};
 use crate::state::{CommittedRoot, PastObject, RestorePoint};
 
@@ -36,14 +37,13 @@ pub struct Plan {
     pub(super) moved: Vec<(ObjectKey, PastObject)>,
     /// As `moved`, to names whose content of now the newest root needs: only after the new root. Names were used
     /// again before 2019 only.
-    pub(super) replaced: Vec<ObjectKey>,
+    pub(super) replaced: Vec<(ObjectKey, PastObject)>,
     pub(super) written: Vec<(ObjectKey, Class, Bytes)>,
     pub(super) root: CommittedRoot,
     pub(super) body: Bytes,
-    /// Numbered shard indexes that would count although the root does not know them.
+    /// Numbered shard indexes that the root needs, and those that would count although it does not know them.
+    pub(super) counted: Vec<ObjectKey>,
     pub(super) hidden: Vec<ObjectKey>,
-    /// Journal sequence of the restore point.
-    pub(super) sequence: u64,
 }
 
 impl Plan {
@@ -298,11 +298,17 @@ impl Door {
                 ..committed_root(admitted.root(), admitted.newest_snapshot())
             },
             body,
+            counted: Vec::new(),
             hidden: Vec::new(),
-            sequence: point.sequence,
         };
         for (key, past) in &then.found {
             self.plan_object(open, key, past, &mut plan).await?;
+            if self
+                .class_here(open, key)
+                .is_some_and(|class| is_numbered(&class))
+            {
+                plan.counted.push(key.clone());
+            }
         }
         for (key, (class, body)) in &then.written {
             plan.bytes += body.len() as u64;
@@ -345,7 +351,7 @@ impl Door {
         if now.is_none() && hidden.location == *key {
             plan.shown.push(hidden.tombstone);
         } else if now.is_some() && self.is_needed_now(open, key)? {
-            plan.replaced.push(key.clone());
+            plan.replaced.push((key.clone(), past.clone()));
         } else {
             plan.moved.push((key.clone(), past.clone()));
         }

@@ -14,6 +14,7 @@ mod checks;
 mod life;
 mod model;
 mod operator;
+mod recovered;
 mod steps;
 
 use life::Life;

@@ -70,6 +70,7 @@ macro_rules! conformance {
             intents: an_ended_intents_number_is_not_used_again,
             retention: hidden_content_is_reapable_when_its_retention_has_passed_and_not_before,
             retention: what_is_due_is_told_on_from_where_an_answer_ended,
+            retention: every_tombstone_is_told_page_by_page,
             retention: replaced_content_is_kept_under_its_other_name,
             retention: a_removal_without_retention_leaves_no_tombstone,
             retention: a_tombstone_moves_and_is_forgotten,

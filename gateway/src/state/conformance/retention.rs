@@ -65,6 +65,27 @@ pub async fn what_is_due_is_told_on_from_where_an_answer_ended(state: &dyn State
     assert_eq!(told, names);
 }
 
+/// Whether it is due or not, and of this repository only.
+pub async fn every_tombstone_is_told_page_by_page(state: &dyn State) {
+    let world = World::held(state, "logs").await;
+    let foreign = World::held(state, "metrics").await;
+    for (at, name) in ["c", "a", "b"].into_iter().enumerate() {
+        for (world, name) in [(&world, name), (&foreign, &*format!("not-{name}"))] {
+            world.record(state, name).await;
+            let removals = vec![world.removal(name, Some(at as u64 * DAY_MS))];
+            state.remove(&world.permit(), removals).await.unwrap();
+        }
+    }
+    let (mut told, mut after) = (Vec::new(), 0);
+    for expected in [2, 1, 0] {
+        let page = state.tombstones(world.row.id, after, 2).await.unwrap();
+        assert_eq!(page.len(), expected);
+        after = page.last().map_or(after, |t| t.id);
+        told.extend(page.iter().map(|t| t.object.key.to_string()));
+    }
+    assert_eq!(told, ["c", "a", "b"]);
+}
+
 pub async fn replaced_content_is_kept_under_its_other_name(state: &dyn State) {
     let world = World::held(state, "logs").await;
     let first = world.record(state, "a").await;

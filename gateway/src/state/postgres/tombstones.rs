@@ -119,6 +119,24 @@ pub(super) async fn reapable(
     .await
 }
 
+pub(super) async fn after(
+    db: &ClientWrapper,
+    repository: RepositoryId,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Tombstone>> {
+    read(
+        db,
+        concat!(
+            "SELECT id, location, removed, due_ms, ",
+            object_columns!(),
+            " FROM tombstones WHERE repository = $1 AND id > $2 ORDER BY id LIMIT $3"
+        ),
+        &[&repository.0, &int(after), &int(limit as u64)],
+    )
+    .await
+}
+
 /// Oldest first.
 pub(super) async fn of_key(
     db: &ClientWrapper,

@@ -251,6 +251,15 @@ impl State for Database {
         self.read(|db| tombstones::reapable(db, repository, uptime_ms, after, limit))
     }
 
+    async fn tombstones(
+        &self,
+        repository: RepositoryId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Tombstone>> {
+        self.read(|db| tombstones::after(db, repository, after, limit))
+    }
+
     async fn tombstone(&self, repository: RepositoryId, key: &ObjectKey) -> Result<Vec<Tombstone>> {
         self.read(|db| tombstones::of_key(db, repository, key))
     }

@@ -79,6 +79,23 @@ pub(super) fn reapable(
     )
 }
 
+pub(super) fn after(
+    db: &Connection,
+    repository: RepositoryId,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Tombstone>> {
+    read(
+        db,
+        concat!(
+            "SELECT id, location, removed, due_ms, ",
+            object_columns!(),
+            " FROM tombstones WHERE repository = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+        ),
+        [repository.0, int(after), int(limit as u64)],
+    )
+}
+
 /// Oldest first.
 pub(super) fn of_key(
     db: &Connection,

@@ -20,26 +20,10 @@ fn spelt(key: &ObjectKey, generation: u64) -> String {
 impl Life {
     /// The promises that hold after every step.
     pub async fn check(&self) {
-        let Some(newest) = self.newest() else {
+        if self.newest().is_none() {
             return;
-        };
-        let then = &self.points[&newest];
-        let needed = if then.root.is_legacy_form() {
-            &then.restored
-        } else {
-            &then.closure
-        };
-        for key in needed {
-            let read = self.read(key.as_str()).await;
-            assert!(
-                read.as_ref().is_ok_and(|bytes| bytes == then.bytes(key)),
-                "{key} of the newest root {newest}: {read:?}"
-            );
         }
-        assert!(
-            self.pinned.is_subset(&then.names()),
-            "a pinned snapshot is gone"
-        );
+        self.check_newest().await;
         let (door, open) = (&self.world().door, &self.world().open);
         let listed = door.restore_points(open, None, 1000).await.unwrap();
         let complete: BTreeSet<u64> = listed
@@ -57,6 +41,28 @@ impl Life {
         for generation in complete {
             self.check_view(generation).await;
         }
+    }
+
+    /// All that the newest root needs reads as it was.
+    pub async fn check_newest(&self) {
+        let newest = self.newest().expect("there is a root");
+        let then = &self.points[&newest];
+        let needed = if then.root.is_legacy_form() {
+            &then.restored
+        } else {
+            &then.closure
+        };
+        for key in needed {
+            let read = self.read(key.as_str()).await;
+            assert!(
+                read.as_ref().is_ok_and(|bytes| bytes == then.bytes(key)),
+                "{key} of the newest root {newest}: {read:?}"
+            );
+        }
+        assert!(
+            self.pinned.is_subset(&then.names()),
+            "a pinned snapshot is gone"
+        );
     }
 
     /// A view reads what was, and lists it: what the root needs wholly, and nothing that was not there.

@@ -114,8 +114,13 @@ impl Life {
     }
 
     pub async fn restart(&mut self) {
+        self.anew(World::restart).await;
+    }
+
+    /// Another start, as `start` makes it.
+    pub async fn anew(&mut self, start: impl AsyncFnOnce(World) -> World) {
         let world = self.world.take().expect("as above");
-        self.world = Some(world.restart().await);
+        self.world = Some(start(world).await);
     }
 
     pub fn newest(&self) -> Option<u64> {

@@ -98,7 +98,7 @@ fn may_refuse(model: &mut Model, ask: &Ask, told: &str) -> bool {
 }
 
 /// Polls work so many times, then lets it go. None = it was not done.
-async fn cut<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
+pub async fn cut<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     let mut left = polls;
     std::future::poll_fn(move |cx| {
