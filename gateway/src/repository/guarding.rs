@@ -28,6 +28,8 @@ use crate::state::{CommittedRoot, SnapshotName};
 
 mod facts;
 mod reading;
+#[cfg(test)]
+mod tests;
 
 /// Larger metadata is not kept while it passes; it is read from the store when it is asked for.
 const LARGEST_METADATA: usize = 32 << 20;
