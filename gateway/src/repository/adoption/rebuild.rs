@@ -17,7 +17,7 @@ use super::super::gate::state_failed;
 use super::super::guarding::{LARGEST_ROOT, committed_root};
 use super::super::ingest::store_failed;
 use super::super::{Door, Error};
-use crate::state::{CommittedRoot, Tombstone};
+use crate::state::{CommittedRoot, RestorePoint, Tombstone};
 
 /// Tombstones read at once, and of these looked at in the store at once.
 const PAGE: usize = 1000;
@@ -137,13 +137,7 @@ impl Door {
                 if point.root.generation > root.generation {
                     gone.push(point.root.generation);
                 } else if point.root.generation == root.generation {
-                    let root = CommittedRoot {
-                        cluster: point.root.cluster,
-                        epoch: point.root.epoch,
-                        complete,
-                        ..committed_root(&root)
-                    };
-                    self.restate(open, root, point.committed_ms).await?;
+                    self.settle_newest(open, point, &root, complete).await?;
                 }
             }
             if before.is_none_or(|before| before <= root.generation) {
@@ -154,5 +148,25 @@ impl Door {
             .forget_restore_points(&open.upkeep(), open.id, gone)
             .await
             .map_err(|e| state_failed("forget restore points", &e))
+    }
+
+    /// One that nothing was lost of is left as it is.
+    async fn settle_newest(
+        &self,
+        open: &OpenRepository,
+        point: RestorePoint,
+        root: &Root,
+        complete: bool,
+    ) -> Result<(), Error> {
+        let now = CommittedRoot {
+            cluster: point.root.cluster.clone(),
+            epoch: point.root.epoch,
+            complete,
+            ..committed_root(root)
+        };
+        if complete && point.root == now {
+            return Ok(());
+        }
+        self.restate(open, now, point.committed_ms).await
     }
 }
