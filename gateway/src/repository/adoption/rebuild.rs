@@ -123,9 +123,12 @@ impl Door {
             let knowledge = guard.knowledge();
             let complete = knowledge.problems().next().is_none();
             let newest = knowledge.newest().filter(|newest| !newest.root.of_list);
-            newest.map(|newest| (Arc::clone(&newest.root), complete))
+            newest.map(|newest| CommittedRoot {
+                complete,
+                ..committed_root(&newest.root, knowledge.newest_snapshot())
+            })
         });
-        let Some((root, complete)) = known else {
+        let Some(newest) = known else {
             return Ok(());
         };
         let mut gone = Vec::new();
@@ -134,13 +137,13 @@ impl Door {
             let points = self.restore_points(open, before, PAGE).await?;
             before = points.last().map(|point| point.root.generation);
             for point in points {
-                if point.root.generation > root.generation {
+                if point.root.generation > newest.generation {
                     gone.push(point.root.generation);
-                } else if point.root.generation == root.generation {
-                    self.settle_newest(open, point, &root, complete).await?;
+                } else if point.root.generation == newest.generation {
+                    self.settle_newest(open, point, newest.clone()).await?;
                 }
             }
-            if before.is_none_or(|before| before <= root.generation) {
+            if before.is_none_or(|before| before <= newest.generation) {
                 break;
             }
         }
@@ -155,16 +158,14 @@ impl Door {
         &self,
         open: &OpenRepository,
         point: RestorePoint,
-        root: &Root,
-        complete: bool,
+        newest: CommittedRoot,
     ) -> Result<(), Error> {
         let now = CommittedRoot {
             cluster: point.root.cluster.clone(),
             epoch: point.root.epoch,
-            complete,
-            ..committed_root(root)
+            ..newest
         };
-        if complete && point.root == now {
+        if now.complete && point.root == now {
             return Ok(());
         }
         self.restate(open, now, point.committed_ms).await

@@ -100,7 +100,7 @@ async fn copy(
     let (any, always) = (ReadCondition::default(), WriteCondition::Always);
     let copied = world
         .door
-        .copy(&caller(), from, &any, to, replace, always)
+        .copy(&caller(), from, &any, to, replace, None, always)
         .await;
     copied.map(drop)
 }
