@@ -106,6 +106,32 @@ fn members_of(fixture: &Fixture) -> Vec<Member> {
     members
 }
 
+/// A verification later on tells what the adoption told.
+#[test]
+fn what_is_wrong_with_what_is_adopted_stays_known() {
+    let mut lists = 0;
+    for fixture in repositories::all() {
+        for member in members_of(&fixture) {
+            if matches!(member.class, Class::Root(_)) {
+                continue;
+            }
+            let mut objects = fixture.objects.clone();
+            objects.remove(member.key.as_str());
+            let store = Store {
+                objects,
+                listing: None,
+            };
+            let (knowledge, problems) = store.adopt(fixture.base_path);
+            for problem in problems {
+                let known = knowledge.problem(&problem.key);
+                assert_eq!(known, Some(&problem), "{}", fixture.name);
+                lists += usize::from(matches!(problem.class, Class::ShardSnapshot { .. }));
+            }
+        }
+    }
+    assert!(lists > 0);
+}
+
 fn first_part(key: &str) -> String {
     key.split_once(".part")
         .map_or(key.to_owned(), |(file, _)| format!("{file}.part0"))

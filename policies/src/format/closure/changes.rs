@@ -198,6 +198,15 @@ impl Knowledge {
         directory.release(&live, listings);
     }
 
+    /// Whether it is a shard's file list of a live snapshot: one that is missing is no member, for it names no files.
+    fn is_lacking(&self, class: &Class) -> bool {
+        let Class::ShardSnapshot { shard, uuid, .. } = class else {
+            return false;
+        };
+        let index = self.indices.get(&shard.index);
+        index.is_some_and(|index| index.members.intersects(&self.slots_of(uuid)))
+    }
+
     /// The generations of a root that is no parent any more and that no live root names were superseded for good.
     fn supersede(&mut self, old: &Root) {
         for index in &old.indices {
@@ -244,13 +253,17 @@ impl Knowledge {
             }
         }
         self.rewritten.keep(&live);
-        let kept: HashSet<ObjectKey> = self
-            .problems
-            .values()
-            .map(|problem| (&problem.key, &problem.class))
-            .chain(&self.gone)
-            .filter(|(key, class)| self.holders(key, class).is_some())
-            .map(|(key, _)| key.clone())
+        let is_needed = |key: &ObjectKey, class: &Class| self.holders(key, class).is_some();
+        let problems = self.problems.values().filter(|problem| {
+            is_needed(&problem.key, &problem.class) || self.is_lacking(&problem.class)
+        });
+        let gone = self
+            .gone
+            .iter()
+            .filter(|(key, class)| is_needed(key, class));
+        let kept: HashSet<ObjectKey> = problems
+            .map(|problem| problem.key.clone())
+            .chain(gone.map(|(key, _)| key.clone()))
             .collect();
         self.problems.retain(|key, _| kept.contains(key));
         self.gone.retain(|key, _| kept.contains(key));

@@ -116,7 +116,7 @@ impl Knowledge {
         }
     }
 
-    fn slots_of(&self, uuid: &str) -> Slots {
+    pub(super) fn slots_of(&self, uuid: &str) -> Slots {
         let same = |(slot, known): (usize, &Option<Arc<str>>)| {
             (known.as_deref() == Some(uuid)).then_some(slot as u32)
         };
