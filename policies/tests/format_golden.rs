@@ -339,6 +339,39 @@ fn a_root_read_in_steps_is_known_as_one_that_was_read_at_once() {
 
 /// By the descriptions, which every version writes; the roots that say it too (Elasticsearch 7.14+) say the same.
 #[test]
+fn a_snapshot_holds_the_data_files_that_its_restore_reads() {
+    let (mut shared, mut parts) = (0, 0);
+    for fixture in repositories::all() {
+        let store = Store {
+            objects: fixture.objects.clone(),
+            listing: None,
+        };
+        let (knowledge, _) = store.adopt(fixture.base_path);
+        let root = &knowledge.newest().unwrap().root;
+        let contents = knowledge.contents();
+        assert_eq!(contents.len(), root.snapshots.len(), "{}", fixture.name);
+        for (snapshot, content) in root.snapshots.iter().zip(contents) {
+            let (mut objects, mut bytes) = (0, 0);
+            for member in knowledge.members() {
+                let Class::Data { part, .. } = member.class else {
+                    continue;
+                };
+                if member.snapshots.contains(&snapshot.name) {
+                    objects += 1;
+                    bytes += fixture.objects[member.key.as_str()].len() as u64;
+                    shared += usize::from(member.snapshots.len() > 1);
+                    parts += usize::from(part.is_some());
+                }
+            }
+            let told = (content.objects, content.bytes);
+            assert_eq!(told, (objects, bytes), "{} {}", fixture.name, snapshot.name);
+            assert!(content.ended_millis.is_some(), "{}", fixture.name);
+        }
+    }
+    assert!(shared > 0 && parts > 0, "{shared} {parts}");
+}
+
+#[test]
 fn the_newest_snapshot_of_a_root_is_the_one_that_ended_last() {
     let (mut in_roots, mut listed_elsewhere) = (0, 0);
     for fixture in repositories::all() {

@@ -1,18 +1,18 @@
-//! What is in a repository, as the guard knows it: snapshots, explanations, verification.
+//! What is in a repository, as the guard knows it: snapshots, verification.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use policies::format::root::State;
-use policies::key::{ObjectKey, Place};
+use policies::key::ObjectKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::lock::find;
-use super::{Admin, Problem};
-use crate::repository::{Address, OpenRepository, verify};
+use super::{Admin, Problem, history};
+use crate::repository::{OpenRepository, verify};
 use crate::telemetry::clock;
 
 pub async fn snapshots(
@@ -26,39 +26,47 @@ pub async fn snapshots(
         .pins(open.id)
         .await
         .map_err(|e| Problem::failed(&e))?;
-    let rows = open.guarding.with(|guard| {
+    admin
+        .door
+        .check_contents_known(&open)
+        .map_err(history::problem)?;
+    let mut rows = open.guarding.with(|guard| {
         let Some(newest) = guard.knowledge().newest() else {
             return Vec::new();
         };
         let root = &newest.root;
-        let rows = root
-            .snapshots
-            .iter()
-            .enumerate()
-            .map(|(position, snapshot)| {
-                let position = u32::try_from(position).unwrap_or(u32::MAX);
-                let holds =
-                    |index: &&policies::format::root::Index| index.snapshots.contains(&position);
-                let indices: Vec<&str> = root
-                    .indices
-                    .iter()
-                    .filter(holds)
-                    .map(|index| &*index.name)
-                    .collect();
-                json!({
-                    "name": &*snapshot.name,
-                    "uuid": &*snapshot.uuid,
-                    "state": snapshot.state.map(state),
-                    "version": snapshot.version.as_deref(),
-                    "indices": indices,
-                    "started_at": snapshot.start_time_millis.map(clock::rfc3339),
-                    "ended_at": snapshot.end_time_millis.map(clock::rfc3339),
-                    "pinned": pins.iter().any(|pin| pin.snapshot.uuid == snapshot.uuid),
-                })
+        let contents = guard.knowledge().contents();
+        let listed = root.snapshots.iter().zip(contents).enumerate();
+        let rows = listed.map(|(position, (snapshot, content))| {
+            let position = u32::try_from(position).unwrap_or(u32::MAX);
+            let holds =
+                |index: &&policies::format::root::Index| index.snapshots.contains(&position);
+            let indices: Vec<&str> = root
+                .indices
+                .iter()
+                .filter(holds)
+                .map(|index| &*index.name)
+                .collect();
+            let ended = snapshot.end_time_millis.or(content.ended_millis);
+            let body = json!({
+                "name": &*snapshot.name,
+                "uuid": &*snapshot.uuid,
+                "state": snapshot.state.map(state),
+                "version": snapshot.version.as_deref(),
+                "indices": indices,
+                "started_at": snapshot.start_time_millis.map(clock::rfc3339),
+                "ended_at": ended.map(clock::rfc3339),
+                "objects": content.objects,
+                "bytes": content.bytes,
+                "pinned": pins.iter().any(|pin| pin.snapshot.uuid == snapshot.uuid),
             });
+            ((ended, Arc::clone(&snapshot.name)), body)
+        });
         rows.collect::<Vec<_>>()
     });
-    Ok(Json(Value::Array(rows)))
+    // A root lists them as they lay in a hash table.
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(Json(rows.into_iter().map(|(_, body)| body).collect()))
 }
 
 fn state(state: State) -> String {
@@ -70,58 +78,6 @@ fn state(state: State) -> String {
         State::Incompatible => "INCOMPATIBLE".into(),
         State::Other(code) => format!("state {code}"),
     }
-}
-
-#[derive(Deserialize)]
-pub struct Which {
-    key: String,
-}
-
-/// What an object is, which snapshots need it, and what a delete would be answered.
-pub async fn explain(
-    Shared(admin): Shared<Admin>,
-    Path(name): Path<String>,
-    Query(which): Query<Which>,
-) -> Result<Json<Value>, Problem> {
-    let open = find(&admin, &name)?;
-    let key = ObjectKey::parse(&which.key)
-        .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.to_string()))?;
-    let at = Address {
-        bucket: open.plan.bucket.clone(),
-        key,
-    };
-    let Place::In { class, .. } = admin.door.place_of(&at) else {
-        return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            format!("'{}' does not belong to repository '{name}'", which.key),
-        ));
-    };
-    let known = admin
-        .door
-        .state()
-        .object(open.bucket_id, &at.key)
-        .await
-        .map_err(|e| Problem::failed(&e))?;
-    let told = open.guarding.explain(&at.key, &class);
-    Ok(Json(json!({
-        "key": at.key.as_str(),
-        "class": told.class,
-        "visible": known.object.is_some(),
-        "size": known.object.map(|o| o.size).or(told.size),
-        "needed_by": told.holders.iter().map(|holder| json!({
-            "snapshot": &*holder.name,
-            "uuid": &*holder.uuid,
-            "since": holder.since_millis.map(clock::rfc3339),
-            "current": holder.current,
-            "unsure": holder.unsure,
-        })).collect::<Vec<_>>(),
-        "indexed_by": told.indexed_by,
-        "delete": match &told.delete {
-            Ok(_) => json!({ "allowed": true }),
-            Err(refusal) => json!({ "allowed": false, "why": refusal.to_string() }),
-        },
-        "problem": told.problem.map(|p| p.kind.to_string()),
-    })))
 }
 
 #[derive(Deserialize, Default)]

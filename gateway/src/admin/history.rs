@@ -252,7 +252,7 @@ fn diff_body(asked: &DiffBody, difference: &Difference) -> Value {
     clippy::needless_pass_by_value,
     reason = "map_err hands the error over"
 )]
-fn problem(e: repository::Error) -> Problem {
+pub(super) fn problem(e: repository::Error) -> Problem {
     let status = match &e {
         repository::Error::InvalidArgument(_) | repository::Error::Refused(_) => {
             StatusCode::CONFLICT

@@ -70,6 +70,15 @@ impl Jobs {
 }
 
 impl Jobs {
+    /// Those that run on a repository, the oldest first.
+    pub fn running_on(&self, repository: &Repository) -> Vec<Value> {
+        let jobs = self.jobs.lock();
+        let running = jobs
+            .values()
+            .filter(|job| job.repository == *repository && job.end.lock().is_none());
+        running.map(|job| job.body()).collect()
+    }
+
     /// The job of this kind that runs on a repository.
     pub fn running(&self, kind: &str, repository: &Repository) -> Option<Arc<Job>> {
         let jobs = self.jobs.lock();
@@ -141,5 +150,5 @@ pub async fn one(
         .ok()
         .and_then(|id: u64| admin.jobs.jobs.lock().get(&id).cloned());
     job.map(|job| Json(job.body()))
-        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no job '{id}'")))
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no job '{id}': the gateway remembers the last {MOST}, and forgets all when it restarts")))
 }

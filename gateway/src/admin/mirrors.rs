@@ -119,14 +119,27 @@ pub async fn verify(
         let report = mirror
             .verify(deep, &|done, total| told.progress(done, total))
             .await;
-        let end = report.map(|report| report_body(&mirror, &report));
+        let end = report.map(|report| report_body(&open, &mirror, &report));
         told.end(end.map_err(|e| e.to_string()));
     });
     Ok((StatusCode::ACCEPTED, Json(job.body())))
 }
 
-fn report_body(mirror: &Mirror, report: &verify::Report) -> Value {
-    let problems = report.problems.iter();
+fn report_body(open: &OpenRepository, mirror: &Mirror, report: &verify::Report) -> Value {
+    // As the source needs it now.
+    let needed = |problem: &verify::Problem| {
+        let class = mirror.link.source.class(&problem.key)?;
+        let told = open.guarding.explain(&problem.key, &class);
+        let names = told.holders.iter().map(|holder| holder.name.to_string());
+        Some(names.collect::<Vec<_>>())
+    };
+    let problems = report.problems.iter().map(|problem| {
+        json!({
+            "key": problem.key.as_str(),
+            "kind": problem.kind.as_str(),
+            "snapshots": needed(problem).unwrap_or_default(),
+        })
+    });
     json!({
         "ok": report.problems.is_empty(),
         "store": mirror.link.target_name.as_str(),
@@ -134,7 +147,7 @@ fn report_body(mirror: &Mirror, report: &verify::Report) -> Value {
         "blobs": report.objects,
         "bytes": report.bytes,
         "applied_seq": report.applied,
-        "problems": problems.map(|p| json!({ "key": p.key.as_str(), "kind": p.kind.as_str() })).collect::<Vec<_>>(),
+        "problems": problems.collect::<Vec<_>>(),
         "unknown": report.unknown.iter().map(policies::key::ObjectKey::as_str).collect::<Vec<_>>(),
     })
 }

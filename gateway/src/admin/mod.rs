@@ -27,6 +27,7 @@ mod adopt;
 mod audit;
 mod contents;
 mod events;
+mod explain;
 mod failback;
 mod history;
 mod jobs;
@@ -109,7 +110,7 @@ impl Admin {
                 "/v1/repositories/{repo}/snapshots",
                 get(contents::snapshots),
             )
-            .route("/v1/repositories/{repo}/explain", get(contents::explain))
+            .route("/v1/repositories/{repo}/explain", get(explain::explain))
             .route("/v1/repositories/{repo}/verify", post(contents::verify))
             .route(
                 "/v1/repositories/{repo}/restore-points",

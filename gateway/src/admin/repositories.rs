@@ -44,6 +44,17 @@ async fn body(admin: &Admin, open: &OpenRepository) -> Result<Value, Problem> {
         .await
         .map_err(|e| Problem::failed(&e))?;
     let warnings = super::warnings::open_warnings(door, open).await?;
+    let mut told = lock(&open.gate.row());
+    if let Lock::Frozen { reason, .. } = &open.gate.row().lock {
+        told["remedy"] = json!(reason.remedy(&open.name));
+    }
+    // What the guard has not read is not told.
+    let known = door.check_contents_known(open).is_ok();
+    let (cluster_id, snapshots) = open.guarding.with(|guard| {
+        let root = guard.knowledge().newest().map(|newest| &newest.root);
+        let snapshots = root.map_or(0, |root| root.snapshots.len());
+        (root.and_then(|root| root.cluster_id.clone()), snapshots)
+    });
     Ok(json!({
         "name": open.name.as_str(),
         "bucket": open.plan.bucket.as_str(),
@@ -51,15 +62,18 @@ async fn body(admin: &Admin, open: &OpenRepository) -> Result<Value, Problem> {
         "store": open.plan.store.as_str(),
         "promoted_from": open.promoted_from.as_ref().map(StoreName::as_str),
         "left_behind": left_behind(admin, open).await?.as_ref().map(StoreName::as_str),
-        "lock": lock(&open.gate.row()),
+        "lock": told,
         "root": root.map(|(generation, object)| json!({
             "generation": generation,
             "committed_at": clock::rfc3339(object.modified_ms),
+            "cluster_id": cluster_id.as_deref().filter(|_| known),
         })),
+        "snapshots": known.then_some(snapshots),
         "objects": usage.objects,
         "bytes": usage.bytes,
         "sequence": usage.sequence,
         "mirrors": super::mirrors::bodies(admin, open).await?,
+        "jobs": admin.jobs.running_on(&open.name),
         "warnings": warnings.iter().filter(|row| row.acknowledged_ms.is_none()).map(super::warnings::body).collect::<Vec<_>>(),
     }))
 }

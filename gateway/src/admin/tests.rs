@@ -23,18 +23,28 @@ use crate::state::sqlite::Database;
 
 const TOKEN: &str = "the-admin-token-of-this-test";
 
-/// The API of a gateway without repositories.
+mod told;
+
 struct Api {
+    admin: Admin,
     router: Router,
-    _files: tempfile::TempDir,
+    _files: Option<tempfile::TempDir>,
 }
 
 impl Api {
+    /// Of a gateway without repositories.
     fn listening_on(address: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         let state = Arc::new(Database::open(&files.path().join("state.db")).unwrap());
         let layout = Layout::new([]).unwrap();
         let door = Arc::new(Door::new(layout, state, Vec::new()));
+        Self {
+            _files: Some(files),
+            ..Self::of(door, address)
+        }
+    }
+
+    fn of(door: Arc<Door>, address: &str) -> Self {
         let mirrors = Arc::new(Mirrors::default());
         let appliers = Arc::new(Appliers::new(
             Arc::clone(&door),
@@ -52,8 +62,9 @@ impl Api {
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let admin = Admin::new(door, mirrors, appliers, metrics, &plan, None);
         Self {
-            router: admin.router(),
-            _files: files,
+            router: admin.clone().router(),
+            admin,
+            _files: None,
         }
     }
 

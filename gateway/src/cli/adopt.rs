@@ -17,7 +17,7 @@ pub async fn run(
         return Ok(());
     };
     if as_json {
-        println!("{result:#}");
+        say!("{result:#}");
     } else {
         print_result(repository, &result);
     }
@@ -26,25 +26,25 @@ pub async fn run(
 
 fn print_result(repository: &str, result: &Value) {
     let names: Vec<String> = list(&result["snapshots"]).map(text).collect();
-    println!(
+    say!(
         "{repository}: {} objects, {} bytes; root {}, {} snapshots",
         text(&result["objects"]),
         text(&result["bytes"]),
         text(&result["generation"]),
         names.len()
     );
-    println!("lock: {}", text(&result["lock"]["state"]));
+    say!("lock: {}", text(&result["lock"]["state"]));
     if !names.is_empty() {
-        println!("snapshots: {}", names.join(", "));
+        say!("snapshots: {}", names.join(", "));
     }
     if result["guarded"].as_bool() == Some(false) {
-        println!("not guarded: its newest root cannot be read; see snapgate warnings {repository}");
+        say!("not guarded: its newest root cannot be read; see snapgate warnings {repository}");
     }
     for key in list(&result["unknown"]["keys"]) {
-        println!("unknown: {}", text(key));
+        say!("unknown: {}", text(key));
     }
     for problem in list(&result["problems"]) {
-        println!(
+        say!(
             "damaged before: {} {} (snapshots: {})",
             text(&problem["key"]),
             text(&problem["what"]),

@@ -26,7 +26,7 @@ pub async fn run(client: &Client, as_json: bool, verb: Verb) -> Result<(), Failu
 async fn tail(client: &Client, as_json: bool, limit: usize) -> Result<(), Failure> {
     let answer = client.get(&format!("/v1/audit?limit={limit}")).await?;
     if as_json {
-        println!("{answer:#}");
+        say!("{answer:#}");
         return Ok(());
     }
     let mut table = table(&["SEQ", "AT", "WHO", "WHAT", "REPOSITORY", "EPOCH", "DETAIL"]);
@@ -46,18 +46,18 @@ async fn tail(client: &Client, as_json: bool, limit: usize) -> Result<(), Failur
             record["detail"].to_string(),
         ]);
     }
-    println!("{table}");
+    say!("{table}");
     Ok(())
 }
 
 async fn verify(client: &Client, as_json: bool) -> Result<(), Failure> {
     let answer = client.get("/v1/audit/verify").await?;
     if as_json {
-        println!("{answer:#}");
+        say!("{answer:#}");
     }
     if answer["ok"].as_bool() == Some(true) {
         if !as_json {
-            println!(
+            say!(
                 "the audit log's hash chain is whole; replayed: {} moves of locks, {} epochs, {} committed roots, one writer at a time",
                 text(&answer["moves"]),
                 text(&answer["epochs"]),

@@ -32,13 +32,13 @@ pub fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Rotate { dir, names } => certs::rotate(&dir, &names, clock::now()),
     };
     let paths = made.map_err(|e| Failure::Refused(e.to_string()))?;
-    println!("authority:  {}", paths.authority.certificate.display());
-    println!(
+    say!("authority:  {}", paths.authority.certificate.display());
+    say!(
         "server:     {} and {}",
         paths.server.certificate.display(),
         paths.server.key.display()
     );
-    println!(
+    say!(
         "client:     {} and {}",
         paths.client.certificate.display(),
         paths.client.key.display()

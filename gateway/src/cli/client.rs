@@ -25,6 +25,9 @@ pub enum Failure {
     Refused(String),
     #[error("{0}")]
     Unreachable(String),
+    /// Ctrl-C, while the gateway works on.
+    #[error("{0}")]
+    LeftAlone(String),
 }
 
 impl Failure {
@@ -32,6 +35,8 @@ impl Failure {
         match self {
             Self::Refused(_) => ExitCode::from(1),
             Self::Unreachable(_) => ExitCode::from(3),
+            // As a shell says of a command that SIGINT ended.
+            Self::LeftAlone(_) => ExitCode::from(130),
         }
     }
 }

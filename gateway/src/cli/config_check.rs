@@ -22,7 +22,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
             .iter()
             .map(|(name, store)| (name.to_string(), serde_json::json!(store.capabilities())))
             .collect();
-        println!(
+        say!(
             "{:#}",
             serde_json::json!({ "stores": found, "unreachable": told(&away), "promoted": moved })
         );
@@ -36,7 +36,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
             "ABORT BEATS COMPLETE",
             "CHECKSUMS",
         ]);
-        for (name, store) in &stores {
+        for (name, store) in &stores.iter().collect::<BTreeMap<_, _>>() {
             let can = store.capabilities();
             let yes = |can: bool| if can { "yes" } else { "no" };
             table.add_row([
@@ -48,14 +48,14 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
                 yes(can.checksums),
             ]);
         }
-        println!("{table}");
+        say!("{table}");
         for (repository, primary) in &moved {
-            println!(
+            say!(
                 "repository {repository}: {}; its primary is there, whatever the configuration names",
                 primary["found"].as_str().unwrap_or_default()
             );
         }
-        println!(
+        say!(
             "{} repositories, {} keys: the configuration is good",
             plan.repositories.len(),
             plan.keys.len()

@@ -1,28 +1,41 @@
 //! `adopt`, `snapshots`, `explain`, `verify`: what is in a repository.
 
 use clap::Subcommand;
-use serde_json::json;
 
-use super::client::{Client, Failure, repository_path, segment};
-use super::show::{table, text};
-use super::{adopt, job};
+use super::client::{Client, Failure, repository_path};
+use super::show::{REPOSITORY, rows, table, text};
+use super::{adopt, explain, verify};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Scan a store that already holds a repository, then open it
     Adopt {
+        #[arg(help = REPOSITORY)]
         repository: String,
         /// Print the job and do not wait for it
         #[arg(long)]
         no_wait: bool,
     },
     /// What is in a repository, as the gateway reads it
-    Snapshots { repository: String },
+    Snapshots {
+        #[arg(help = REPOSITORY)]
+        repository: String,
+    },
     /// What an object is, which snapshots need it, and what deleting it would be answered
-    Explain { repository: String, key: String },
+    Explain {
+        #[arg(help = REPOSITORY)]
+        repository: String,
+        /// The object's whole name in the bucket, base path included
+        key: String,
+    },
     /// Check every object of every snapshot: presence and size, with --deep the bytes
     Verify {
+        #[arg(help = REPOSITORY)]
         repository: String,
+        /// A mirror of it instead [default: the store that it is in]
+        #[arg(long)]
+        store: Option<String>,
+        /// Read every object and check its checksums
         #[arg(long)]
         deep: bool,
         /// Print the job and do not wait for it
@@ -38,12 +51,16 @@ pub async fn run(client: &Client, as_json: bool, verb: Verb) -> Result<(), Failu
             no_wait,
         } => adopt::run(client, as_json, &repository, no_wait).await,
         Verb::Snapshots { repository } => snapshots(client, as_json, &repository).await,
-        Verb::Explain { repository, key } => explain(client, &repository, &key).await,
+        Verb::Explain { repository, key } => explain::run(client, as_json, &repository, &key).await,
         Verb::Verify {
             repository,
+            store,
             deep,
             no_wait,
-        } => verify(client, as_json, &repository, deep, no_wait).await,
+        } => {
+            let which = (&*repository, store.as_deref());
+            verify::run(client, as_json, which, deep, no_wait).await
+        }
     }
 }
 
@@ -52,21 +69,22 @@ async fn snapshots(client: &Client, as_json: bool, repository: &str) -> Result<(
         .get(&repository_path(repository, "snapshots"))
         .await?;
     if as_json {
-        println!("{answer:#}");
+        say!("{answer:#}");
         return Ok(());
     }
     let mut table = table(&[
-        "SNAPSHOT", "UUID", "STATE", "VERSION", "STARTED", "INDICES", "PINNED",
+        "SNAPSHOT", "UUID", "STATE", "VERSION", "ENDED", "INDICES", "OBJECTS", "BYTES", "PINNED",
     ]);
-    for row in answer.as_array().map_or(&[][..], Vec::as_slice) {
-        let indices = row["indices"].as_array().map_or(0, Vec::len);
+    for row in rows(&answer) {
         table.add_row([
             text(&row["name"]),
             text(&row["uuid"]),
             text(&row["state"]),
             text(&row["version"]),
-            text(&row["started_at"]),
-            indices.to_string(),
+            text(&row["ended_at"]),
+            rows(&row["indices"]).len().to_string(),
+            text(&row["objects"]),
+            text(&row["bytes"]),
             if row["pinned"].as_bool() == Some(true) {
                 "yes".to_owned()
             } else {
@@ -74,62 +92,6 @@ async fn snapshots(client: &Client, as_json: bool, repository: &str) -> Result<(
             },
         ]);
     }
-    println!("{table}");
+    say!("{table}");
     Ok(())
-}
-
-async fn explain(client: &Client, repository: &str, key: &str) -> Result<(), Failure> {
-    let answer = client
-        .get(&format!(
-            "/v1/repositories/{}/explain?key={}",
-            segment(repository),
-            segment(key)
-        ))
-        .await?;
-    println!("{answer:#}");
-    Ok(())
-}
-
-/// Exit 1 with the list of what is wrong and which snapshots it hits.
-async fn verify(
-    client: &Client,
-    as_json: bool,
-    repository: &str,
-    deep: bool,
-    no_wait: bool,
-) -> Result<(), Failure> {
-    let path = repository_path(repository, "verify");
-    let Some(result) = job::run(client, &path, &json!({ "deep": deep }), no_wait).await? else {
-        return Ok(());
-    };
-    if as_json {
-        println!("{result:#}");
-    } else {
-        println!(
-            "root {}, {} snapshots, {} objects, {} bytes",
-            text(&result["generation"]),
-            text(&result["snapshots"]),
-            text(&result["blobs"]),
-            text(&result["bytes"])
-        );
-        println!(
-            "unreferenced: {} objects, {} bytes",
-            text(&result["unreferenced"]["objects"]),
-            text(&result["unreferenced"]["bytes"])
-        );
-        for problem in result["problems"].as_array().map_or(&[][..], Vec::as_slice) {
-            println!(
-                "{}: {} (snapshots: {})",
-                text(&problem["kind"]),
-                text(&problem["key"]),
-                problem["snapshots"]
-            );
-        }
-    }
-    if result["ok"].as_bool() == Some(true) {
-        return Ok(());
-    }
-    Err(Failure::Refused(format!(
-        "repository '{repository}' is damaged"
-    )))
 }

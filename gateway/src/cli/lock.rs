@@ -4,15 +4,18 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::client::{Client, Failure, repository_path};
-use super::show::text;
+use super::show::{REPOSITORY, text};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Hand the writer lock to a cluster
     Lock {
+        #[arg(help = REPOSITORY)]
         repository: String,
+        /// The cluster that may write from then on
         #[arg(long, value_name = "CLUSTER")]
         writer: String,
+        /// Kept in the audit log
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
         /// Do not wait for the old writer's goodwill; its open writes are resolved all the same
@@ -24,19 +27,25 @@ pub enum Verb {
     },
     /// Release the writer lock
     Unlock {
+        #[arg(help = REPOSITORY)]
         repository: String,
+        /// Kept in the audit log
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
     /// Stop all writes to a repository
     Freeze {
+        #[arg(help = REPOSITORY)]
         repository: String,
+        /// Told to everybody who wants to write meanwhile
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
     /// Allow writes to a frozen repository again
     Thaw {
+        #[arg(help = REPOSITORY)]
         repository: String,
+        /// Kept in the audit log
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
         /// Rebuild the catalog from the store and take an epoch above its anchors
@@ -85,20 +94,20 @@ fn request(verb: Verb) -> (String, Value) {
 
 fn show(as_json: bool, answer: &Value) {
     if as_json {
-        println!("{answer:#}");
+        say!("{answer:#}");
         return;
     }
-    println!(
+    say!(
         "{}: {} (epoch {})",
         text(&answer["repository"]),
         describe(answer),
         text(&answer["epoch"])
     );
     for line in unconfirmed(answer) {
-        println!("{line}");
+        say!("{line}");
     }
     for step in answer["steps"].as_array().map_or(&[][..], Vec::as_slice) {
-        println!("\n{}", text(step));
+        say!("\n{}", text(step));
     }
 }
 

@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 
 use super::client::{Client, Failure, segment};
 use super::job;
-use super::show::{table, text};
+use super::show::{REPOSITORY, table, text};
 
-const REPOSITORY: &str = "Its name in the configuration";
 const STORE: &str = "The store that the mirror is in";
 
 #[derive(Debug, Subcommand)]
@@ -109,11 +108,11 @@ async fn status(client: &Client, as_json: bool, repository: Option<&str>) -> Res
     }
     let some = |(_, repository): &(String, Value)| !all(&repository["mirrors"]).is_empty();
     if found.iter().any(some) {
-        println!("{}", mirrors_table(&found));
+        say!("{}", mirrors_table(&found));
     }
     for (name, repository) in &found {
         for line in lines(name, repository) {
-            println!("{line}");
+            say!("{line}");
         }
     }
     Ok(())
@@ -131,8 +130,8 @@ async fn print_mirrors(
         found.insert(name, client.get(&path).await?);
     }
     match repository.and_then(|name| found.remove(name)) {
-        Some(mirrors) => println!("{mirrors:#}"),
-        None => println!("{:#}", Value::Object(found)),
+        Some(mirrors) => say!("{mirrors:#}"),
+        None => say!("{:#}", Value::Object(found)),
     }
     Ok(())
 }
@@ -236,15 +235,15 @@ async fn order(
 ) -> Result<(), Failure> {
     let answer = client.post(&path(repository, store, verb), &body).await?;
     if as_json {
-        println!("{answer:#}");
+        say!("{answer:#}");
     } else {
-        println!("{repository} -> {store}: {}", text(&answer["state"]));
+        say!("{repository} -> {store}: {}", text(&answer["state"]));
     }
     Ok(())
 }
 
 /// Exit 1 with the list of what is wrong.
-async fn verify(
+pub async fn verify(
     client: &Client,
     as_json: bool,
     (repository, store): (&str, &str),
@@ -256,9 +255,9 @@ async fn verify(
         return Ok(());
     };
     if as_json {
-        println!("{result:#}");
+        say!("{result:#}");
     } else {
-        println!(
+        say!(
             "root {}, {} objects, {} bytes, as of sequence {}",
             text(&result["generation"]),
             text(&result["blobs"]),
@@ -266,12 +265,12 @@ async fn verify(
             text(&result["applied_seq"])
         );
         for problem in result["problems"].as_array().map_or(&[][..], Vec::as_slice) {
-            println!("{}: {}", text(&problem["kind"]), text(&problem["key"]));
+            say!("{}: {}", text(&problem["kind"]), text(&problem["key"]));
         }
     }
     if result["ok"].as_bool() == Some(true) {
         if !as_json {
-            println!("the mirror is what it should be");
+            say!("the mirror is what it should be");
         }
         return Ok(());
     }

@@ -9,18 +9,23 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Lookup};
 use crate::tls::Tls;
 
+#[macro_use]
+mod say;
+
 mod adopt;
 mod audit;
 mod certificates;
 mod client;
 mod config_check;
 mod contents;
+mod explain;
 mod history;
 mod job;
 mod lock;
 mod mirror;
 mod promotion;
 mod show;
+mod verify;
 mod warnings;
 mod watch;
 
@@ -115,6 +120,14 @@ pub enum Command {
     /// The audit log
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Wait for a job of the gateway, and print its result
+    Job {
+        /// Its number, as the command that began it printed it
+        id: String,
+        /// Print it as it is now
+        #[arg(long)]
+        no_wait: bool,
+    },
 }
 
 impl Global {
@@ -166,6 +179,7 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Mirror(command) => mirror::run(&Client::new(global)?, global.json, command).await,
         Command::Certs(verb) => certificates::run(verb),
         Command::Audit(verb) => audit::run(&Client::new(global)?, global.json, verb).await,
+        Command::Job { id, no_wait } => job::show(&Client::new(global)?, &id, no_wait).await,
     }
 }
 

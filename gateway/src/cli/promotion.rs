@@ -109,7 +109,7 @@ async fn promote(
         .post(&repository_path(repository, "promote"), body)
         .await?;
     if no_wait {
-        println!("{answer:#}");
+        say!("{answer:#}");
         return Ok(());
     }
     // A dry run is answered at once.
@@ -119,7 +119,7 @@ async fn promote(
         job::wait(client, &text(&answer["id"])).await?
     };
     if as_json {
-        println!("{result:#}");
+        say!("{result:#}");
     } else {
         show(repository, &result);
     }
@@ -132,7 +132,7 @@ async fn promote(
 fn show(repository: &str, result: &Value) {
     let done = result["seconds"].as_f64();
     let verb = if done.is_some() { "is" } else { "would be" };
-    println!(
+    say!(
         "repository {repository} {verb} on store {}, written by {} at epoch {}",
         text(&result["store"]),
         text(&result["writer"]),
@@ -140,7 +140,7 @@ fn show(repository: &str, result: &Value) {
     );
     let point = &result["restore_point"];
     if point.is_object() {
-        println!("restore point: {}", restore_point(point));
+        say!("restore point: {}", restore_point(point));
     }
     let refused = result["refused"].is_string();
     if !refused {
@@ -153,7 +153,7 @@ fn show(repository: &str, result: &Value) {
             } else {
                 "NO "
             };
-            println!(
+            say!(
                 "  {mark} {}: {}",
                 text(&check["check"]),
                 text(&check["found"])
@@ -161,12 +161,12 @@ fn show(repository: &str, result: &Value) {
         }
     }
     if let Some(seconds) = done {
-        println!("it took {seconds:.2} s");
+        say!("it took {seconds:.2} s");
     }
     // There is nothing to prepare for what will not be done.
     let steps = result["steps"].as_array().filter(|_| !refused);
     for step in steps.map_or(&[][..], Vec::as_slice) {
-        println!("\n{}", text(step));
+        say!("\n{}", text(step));
     }
 }
 
@@ -200,11 +200,11 @@ fn ago(seconds: Option<u64>) -> String {
 fn missing(missing: &Value) {
     if missing["known"].as_bool() != Some(true) {
         for line in unknown(&missing["at_least"]) {
-            println!("{line}");
+            say!("{line}");
         }
         return;
     }
-    println!(
+    say!(
         "missing: {} restore points, {} objects, {} bytes",
         text(&missing["restore_points"]),
         text(&missing["objects"]),
@@ -214,7 +214,7 @@ fn missing(missing: &Value) {
         .as_array()
         .map_or(&[][..], Vec::as_slice)
     {
-        println!("  snapshot {}", text(name));
+        say!("  snapshot {}", text(name));
     }
 }
 
@@ -262,19 +262,19 @@ async fn failback(
         return Ok(());
     };
     if as_json {
-        println!("{result:#}");
+        say!("{result:#}");
         return Ok(());
     }
     show(repository, &result);
     let aside = &result["kept_aside"];
-    println!(
+    say!(
         "kept aside in .snapgate/kept/{repository}/ of the store: {} objects, {} bytes that lay there and the primary does not have",
         text(&aside["objects"]),
         text(&aside["bytes"])
     );
     match result["mirror"].as_str() {
-        Some(store) => println!("store {store} is its mirror"),
-        None => println!(
+        Some(store) => say!("store {store} is its mirror"),
+        None => say!(
             "the store that was left is no mirror of it: its configuration does not name it, or it does not answer"
         ),
     }
@@ -294,22 +294,22 @@ async fn drill(
         return Ok(());
     };
     if as_json {
-        println!("{result:#}");
+        say!("{result:#}");
     } else {
         let point = &result["restore_point"];
-        println!(
+        say!(
             "store {store} is at {}{}",
             restore_point(point),
             ago(result["age_seconds"].as_u64())
         );
-        println!(
+        say!(
             "{} objects and {} bytes are needed; reading them would take about {} s",
             text(&result["objects"]),
             text(&result["bytes"]),
             text(&result["restore_seconds"])
         );
         for problem in result["problems"].as_array().map_or(&[][..], Vec::as_slice) {
-            println!(
+            say!(
                 "{}: {} (snapshots: {})",
                 text(&problem["kind"]),
                 text(&problem["key"]),
@@ -321,7 +321,7 @@ async fn drill(
         if !as_json {
             let restored =
                 snapshot.map_or_else(|| "every snapshot".to_owned(), |s| format!("'{s}'"));
-            println!("all of it is there with its size: {restored} would be restored");
+            say!("all of it is there with its size: {restored} would be restored");
         }
         return Ok(());
     }

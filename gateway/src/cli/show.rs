@@ -8,6 +8,11 @@ use serde_json::Value;
 use super::client::{Client, Failure, segment};
 use super::watch::{self, Look};
 
+/// What the first argument of most commands is.
+pub(super) const REPOSITORY: &str = "Its name in the configuration";
+/// Names printed before the rest is only counted; `--json` has them all.
+const SHOWN: usize = 10;
+
 pub async fn status(
     client: &Client,
     json: bool,
@@ -46,6 +51,9 @@ fn write_status(out: &mut impl Write, json: bool, answer: &Value) -> std::io::Re
     let one = std::slice::from_ref(answer);
     let repositories = answer.as_array().map_or(one, Vec::as_slice);
     writeln!(out, "{}", status_table(repositories))?;
+    for line in repositories.iter().flat_map(why) {
+        writeln!(out, "{line}")?;
+    }
     write_warnings(out, repositories)
 }
 
@@ -59,6 +67,7 @@ fn status_table(repositories: &[Value]) -> Table {
         "EPOCH",
         "SINCE",
         "ROOT",
+        "SNAPSHOTS",
         "OBJECTS",
         "BYTES",
         "MIRRORS",
@@ -74,15 +83,42 @@ fn status_table(repositories: &[Value]) -> Table {
             text(&lock["epoch"]),
             text(&lock["since"]),
             text(&r["root"]["generation"]),
+            text(&r["snapshots"]),
             text(&r["objects"]),
             text(&r["bytes"]),
             mirrors(r),
         ]);
-        if let Some(reason) = lock["reason"].as_str() {
-            table.add_row([String::new(), format!("reason: {reason}")]);
-        }
     }
     table
+}
+
+/// What a person should know beyond the table: why the lock is as it is, what ends that, and what the gateway works on.
+fn why(repository: &Value) -> Vec<String> {
+    let (name, lock) = (text(&repository["name"]), &repository["lock"]);
+    let mut lines = Vec::new();
+    if let Some(reason) = lock["reason"].as_str() {
+        let remedy = lock["remedy"].as_str();
+        let remedy = remedy.map_or_else(String::new, |remedy| {
+            format!("; nothing is written until {remedy}")
+        });
+        let state = text(&lock["state"]);
+        lines.push(format!("{name} is {state}: {reason}{remedy}"));
+    }
+    for job in rows(&repository["jobs"]) {
+        let progress = &job["progress"];
+        let of = match progress["total"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(total) => format!(" of {total}"),
+        };
+        lines.push(format!(
+            "{name}: {} goes on, {}{of} {} so far; its result: snapgate job {}",
+            text(&job["kind"]),
+            text(&progress["done"]),
+            text(&progress["unit"]),
+            text(&job["id"])
+        ));
+    }
+    lines
 }
 
 /// Each mirror's mode and state, the newest snapshot there, and how far it is behind unless it has everything; and the
@@ -148,6 +184,19 @@ pub(super) fn table(header: &[&str]) -> Table {
     table
 }
 
+pub(super) fn rows(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A line for each, cut where it gets long; it begins with the end of the line before.
+pub(super) fn names(all: &[Value]) -> String {
+    let mut lines: Vec<String> = all.iter().take(SHOWN).map(text).collect();
+    if all.len() > SHOWN {
+        lines.push(format!("… and {} more", all.len() - SHOWN));
+    }
+    lines.iter().map(|line| format!("\n  {line}")).collect()
+}
+
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
@@ -161,6 +210,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_repository_that_stands_still_says_why_what_ends_it_and_what_goes_on() {
+        let told = why(&json!({
+            "name": "prod",
+            "lock": { "state": "frozen", "reason": "it is not known", "remedy": "an operator runs: snapgate adopt prod" },
+            "jobs": [
+                { "id": "7", "kind": "adopt", "progress": { "done": 6000, "total": 0, "unit": "objects" } },
+                { "id": "8", "kind": "verify", "progress": { "done": 5, "total": 9, "unit": "objects" } },
+            ],
+        }));
+        assert_eq!(
+            told,
+            [
+                "prod is frozen: it is not known; nothing is written until an operator runs: snapgate adopt prod",
+                "prod: adopt goes on, 6000 objects so far; its result: snapgate job 7",
+                "prod: verify goes on, 5 of 9 objects so far; its result: snapgate job 8",
+            ]
+        );
+        assert!(
+            why(&json!({ "name": "prod", "lock": { "state": "held", "reason": null } })).is_empty()
+        );
+    }
 
     #[test]
     fn a_mirror_says_its_newest_snapshot_and_by_how_much_it_is_behind_in_the_table() {

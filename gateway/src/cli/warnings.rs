@@ -36,7 +36,7 @@ pub async fn run(client: &Client, as_json: bool, verb: Verb) -> Result<(), Failu
 async fn list(client: &Client, as_json: bool, repository: &str) -> Result<(), Failure> {
     let answer = client.get(&repository_path(repository, "warnings")).await?;
     if as_json {
-        println!("{answer:#}");
+        say!("{answer:#}");
         return Ok(());
     }
     let mut table = table(&["KIND", "SINCE", "TIMES", "READ", "SUBJECT", "WHAT"]);
@@ -53,7 +53,7 @@ async fn list(client: &Client, as_json: bool, repository: &str) -> Result<(), Fa
             .map(|field| text(&row[field])),
         );
     }
-    println!("{table}");
+    say!("{table}");
     Ok(())
 }
 
@@ -69,7 +69,7 @@ async fn acknowledge(
             &json!({ "kind": kind, "subject": subject }),
         )
         .await?;
-    println!("{} acknowledged", text(&answer["acknowledged"]));
+    say!("{} acknowledged", text(&answer["acknowledged"]));
     Ok(())
 }
 
@@ -104,7 +104,7 @@ fn print_event(as_json: bool, kind: &str, data: &str) {
     let mut body: Value = serde_json::from_str(data).unwrap_or(Value::Null);
     if as_json {
         body["event"] = json!(kind);
-        println!("{body}");
+        say!("{body}");
         return;
     }
     let at = text(&body["at"]);
@@ -113,5 +113,5 @@ fn print_event(as_json: bool, kind: &str, data: &str) {
         .filter(|(name, _)| *name != "at")
         .map(|(name, value)| format!("{name}={}", text(value)))
         .collect();
-    println!("{at} {kind} {}", rest.join(" "));
+    say!("{at} {kind} {}", rest.join(" "));
 }

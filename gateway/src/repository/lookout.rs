@@ -3,6 +3,7 @@
 //!
 //! Nothing here decides what a client is answered; it only tells [`crate::watch`].
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -16,7 +17,8 @@ use policies::key::{Class, ObjectKey};
 use policies::lock::Freeze;
 
 use super::door::OpenRepository;
-use super::{Address, Body, Door};
+use super::gate::state_failed;
+use super::{Address, Body, Door, Error};
 use crate::state::Object;
 use crate::watch::{Kind, Warning};
 
@@ -69,6 +71,23 @@ impl Door {
         for problem in problems {
             self.raise(open, damage(problem)).await;
         }
+    }
+
+    /// These objects were read and are as they should be: what was told of their bytes is closed.
+    pub(super) async fn close_what_reads_well(
+        &self,
+        open: &OpenRepository,
+        well: &HashSet<&str>,
+    ) -> Result<(), Error> {
+        let known = self.watch.open(open.id).await;
+        for row in known.map_err(|e| state_failed("read its warnings", &e))? {
+            if row.kind == Kind::Rotten.as_str() && well.contains(&*row.subject) {
+                self.watch
+                    .clear(open.id, &open.name, Kind::Rotten, Some(&row.subject))
+                    .await;
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn unreadable_root(

@@ -13,6 +13,7 @@ mod copy;
 mod door;
 pub mod drill;
 mod etag;
+pub mod explain;
 mod fallback;
 mod gate;
 mod guarding;

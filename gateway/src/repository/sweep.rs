@@ -270,7 +270,11 @@ impl Door {
             return Ok(match kind {
                 Kind::ObjectVanished | Kind::ObjectChanged => found > MOST,
                 Kind::SlashTwin => twins.len() as u64 > MOST,
-                Kind::RootAppeared | Kind::BadChecksum | Kind::Damage | Kind::NotMirrored => true,
+                Kind::RootAppeared
+                | Kind::BadChecksum
+                | Kind::Rotten
+                | Kind::Damage
+                | Kind::NotMirrored => true,
                 Kind::SecondCluster | Kind::OtherUuid | Kind::RootRefused | Kind::SnapshotsLost => {
                     false
                 }
@@ -296,7 +300,7 @@ impl Door {
                     Some(stat) => kind == Kind::ObjectChanged && !fits(&object, &stat),
                 }
             }
-            (Kind::BadChecksum, known) => known.is_some(),
+            (Kind::BadChecksum | Kind::Rotten, known) => known.is_some(),
             (Kind::RootAppeared, known) => known.is_none(),
             (Kind::Damage, _) => open.guarding.with(|guard| {
                 guard.scope() == Scope::Observing || guard.knowledge().is_known(&key)

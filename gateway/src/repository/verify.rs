@@ -4,14 +4,13 @@
 //! text, frames of metadata and Lucene footers of data files, parts put together; and against the catalog's hash, where there is
 //! one, because intact bytes may be of something else (`policies/CORRUPTION.md`). What lies there is read from the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use policies::format::closure::Member;
+use policies::format::closure::{Knowledge, Member};
 use policies::format::footer::LuceneFooter;
 use policies::format::root::Root;
-use policies::guard::Scope;
 use policies::key::{Class, ObjectKey, Place, RESERVED};
 
 use super::door::OpenRepository;
@@ -19,6 +18,7 @@ use super::guarding::read_digest;
 use super::ingest::store_failed;
 use super::{Door, Error};
 use crate::digest::Whole;
+use crate::watch::Warning;
 
 #[cfg(test)]
 mod tests;
@@ -78,13 +78,7 @@ impl Door {
         deep: bool,
         progress: &Progress<'_>,
     ) -> Result<Report, Error> {
-        open.gate.check_store_known(&open.name)?;
-        if open.guarding.with(policies::guard::Guard::scope) == Scope::Observing {
-            return Err(Error::Unavailable(format!(
-                "The newest root of repository '{}' cannot be read; see the gateway's log.",
-                open.name
-            )));
-        }
+        self.check_contents_known(open)?;
         let mut report = Report::default();
         let members = open.guarding.with(|guard| {
             let knowledge = guard.knowledge();
@@ -93,7 +87,7 @@ impl Door {
             report.snapshots = knowledge
                 .newest()
                 .map_or(0, |newest| newest.root.snapshots.len());
-            knowledge.members().collect::<Vec<Member>>()
+            needed(knowledge)
         });
         let there = self.sizes_in_store(open, &members, &mut report).await?;
         let total = members.len() as u64;
@@ -116,7 +110,60 @@ impl Door {
             }
         }
         progress(total, total);
+        self.settle_problems(open, deep, &members, &mut report)
+            .await?;
         Ok(report)
+    }
+
+    /// What a commit made superfluous meanwhile is no problem; what is one is a warning too, until a look finds it well.
+    async fn settle_problems(
+        &self,
+        open: &OpenRepository,
+        deep: bool,
+        members: &[Member],
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        if deep {
+            let wrong: HashSet<&ObjectKey> = report.problems.iter().map(|p| &p.key).collect();
+            let keys = members.iter().map(|member| &member.key);
+            let well: HashSet<&str> = keys
+                .filter(|key| !wrong.contains(key))
+                .map(ObjectKey::as_str)
+                .collect();
+            self.close_what_reads_well(open, &well).await?;
+        }
+        if report.problems.is_empty() {
+            return Ok(());
+        }
+        let needed = open.guarding.with(|guard| needed(guard.knowledge()));
+        let needed: HashSet<ObjectKey> = needed.into_iter().map(|member| member.key).collect();
+        report
+            .problems
+            .retain(|problem| needed.contains(&problem.key));
+        for problem in &report.problems {
+            self.warn_of(open, problem).await?;
+        }
+        Ok(())
+    }
+
+    /// What the catalog never had is told as damage since the adoption.
+    async fn warn_of(&self, open: &OpenRepository, problem: &Problem) -> Result<(), Error> {
+        let what = match problem.kind {
+            Kind::Missing | Kind::Size => {
+                if let Some(object) = self.lookup(open, &problem.key).await?.object {
+                    self.not_as_recorded(open, &object).await;
+                }
+                return Ok(());
+            }
+            Kind::Checksum => "its bytes are not what they should be",
+            Kind::Unreadable => "the store fails to read it",
+        };
+        let warning = Warning::Rotten {
+            key: problem.key.clone(),
+            what,
+        };
+        self.raise(open, warning).await;
+        Ok(())
     }
 
     /// Sizes of all members that the store lists; what else it holds goes into the report.
@@ -126,8 +173,7 @@ impl Door {
         members: &[Member],
         report: &mut Report,
     ) -> Result<HashMap<ObjectKey, u64>, Error> {
-        let wanted: std::collections::HashSet<&ObjectKey> =
-            members.iter().map(|m| &m.key).collect();
+        let wanted: HashSet<&ObjectKey> = members.iter().map(|m| &m.key).collect();
         let mut sizes = HashMap::with_capacity(members.len());
         let mut after: Option<String> = None;
         loop {
@@ -267,6 +313,26 @@ impl Door {
         let now = self.lookup(open, &member.key).await?.object;
         Ok(now.is_some_and(|now| now.sequence == before.sequence))
     }
+}
+
+/// What the newest root needs, and what it lacked before: of a file list that is missing nobody is known to need anything.
+fn needed(knowledge: &Knowledge) -> Vec<Member> {
+    let mut members: Vec<Member> = knowledge.members().collect();
+    let known: HashSet<ObjectKey> = match knowledge.problems().next() {
+        Some(_) => members.iter().map(|member| member.key.clone()).collect(),
+        None => HashSet::new(),
+    };
+    let lacking = knowledge
+        .problems()
+        .filter(|problem| !known.contains(&problem.key));
+    members.extend(lacking.map(|problem| Member {
+        key: problem.key.clone(),
+        class: problem.class.clone(),
+        size: None,
+        checksum: None,
+        snapshots: problem.snapshots.clone(),
+    }));
+    members
 }
 
 /// The catalog's row.

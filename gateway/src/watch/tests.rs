@@ -136,6 +136,10 @@ fn sentences_say_what_why_and_what_to_do() {
             key: key.clone(),
             what: "its footer says 1 but its bytes have 2".into(),
         },
+        Warning::Rotten {
+            key: key.clone(),
+            what: "its bytes are not what they should be",
+        },
         Warning::Damage {
             key,
             what: "is missing".into(),
@@ -152,7 +156,7 @@ fn sentences_say_what_why_and_what_to_do() {
          its writer did not know that root."
     );
     assert_eq!(
-        sentences[8],
+        sentences[9],
         "'base/index-7' is missing; it was so before this gateway guarded it (hits snapshot 'a')."
     );
 }

@@ -42,6 +42,8 @@ pub enum Warning {
     RootAppeared { key: ObjectKey },
     /// An object was written whose own checksum does not match its bytes.
     BadChecksum { key: ObjectKey, what: String },
+    /// `verify --deep` read it, and it is not what was written.
+    Rotten { key: ObjectKey, what: &'static str },
     /// Something that the newest root needs was missing or wrong before the gateway guarded it.
     Damage {
         key: ObjectKey,
@@ -68,12 +70,13 @@ pub enum Kind {
     ObjectChanged,
     RootAppeared,
     BadChecksum,
+    Rotten,
     Damage,
     NotMirrored,
 }
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::SecondCluster,
         Self::OtherUuid,
         Self::RootRefused,
@@ -83,6 +86,7 @@ impl Kind {
         Self::ObjectChanged,
         Self::RootAppeared,
         Self::BadChecksum,
+        Self::Rotten,
         Self::Damage,
         Self::NotMirrored,
     ];
@@ -99,6 +103,7 @@ impl Kind {
             Self::ObjectChanged => "object_changed",
             Self::RootAppeared => "root_appeared",
             Self::BadChecksum => "bad_checksum",
+            Self::Rotten => "rotten",
             Self::Damage => "damage",
             Self::NotMirrored => "not_mirrored",
         }
@@ -118,6 +123,7 @@ impl Kind {
             | Self::ObjectChanged
             | Self::RootAppeared
             | Self::BadChecksum
+            | Self::Rotten
             | Self::Damage
             | Self::NotMirrored => true,
             Self::SecondCluster | Self::OtherUuid | Self::RootRefused | Self::SnapshotsLost => {
@@ -185,6 +191,7 @@ impl Warning {
             Self::ObjectChanged { .. } => Kind::ObjectChanged,
             Self::RootAppeared { .. } => Kind::RootAppeared,
             Self::BadChecksum { .. } => Kind::BadChecksum,
+            Self::Rotten { .. } => Kind::Rotten,
             Self::Damage { .. } => Kind::Damage,
             Self::NotMirrored { .. } => Kind::NotMirrored,
         }
@@ -203,6 +210,7 @@ impl Warning {
             | Self::ObjectChanged { key }
             | Self::RootAppeared { key }
             | Self::BadChecksum { key, .. }
+            | Self::Rotten { key, .. }
             | Self::Damage { key, .. } => key.to_string(),
             Self::NotMirrored { left, .. } => left.to_string(),
         }
@@ -258,6 +266,11 @@ impl fmt::Display for Warning {
             Self::BadChecksum { key, what } => write!(
                 f,
                 "'{key}' was stored as it came, but {what}: the node that wrote it may have bad memory or a bad disk."
+            ),
+            Self::Rotten { key, what } => write!(
+                f,
+                "'{key}' does not read from the store as it was written: {what}. Look at the store's disks; the scrub of a mirror mends it, \
+                 and snapgate explain says which snapshots need it."
             ),
             Self::Damage {
                 key,

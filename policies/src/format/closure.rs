@@ -13,6 +13,7 @@
 //! Source: restore, create, delete and clone of `BlobStoreRepository`; closure complete and exact on every fixture.
 
 mod changes;
+mod contents;
 mod facts;
 mod knowledge;
 mod members;
@@ -21,6 +22,7 @@ mod propose;
 pub(crate) mod sets;
 mod shard;
 
+pub use contents::Content;
 pub use facts::{Facts, Needs, Observed};
 pub use knowledge::{Knowledge, LiveRoot};
 pub use members::{Holders, Member};

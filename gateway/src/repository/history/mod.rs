@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use policies::format::closure::Knowledge;
+use policies::format::closure::{Knowledge, Member};
 use policies::format::root::Root;
 use policies::guard::{Difference, difference};
 use policies::lock::{Freeze, Lock};
@@ -98,17 +98,34 @@ impl Door {
         to: u64,
     ) -> Result<Difference, Error> {
         open.gate.check_store_known(&open.name)?;
-        let before = self.knowledge_at(open, from).await?;
-        let after = self.knowledge_at(open, to).await?;
-        Ok(difference(&before, &after))
+        let (before, then) = self.knowledge_at(open, from).await?;
+        let (after, now) = self.knowledge_at(open, to).await?;
+        let mut changed = difference(&before, &after);
+        self.weigh(open, &mut changed.objects_went, then).await?;
+        self.weigh(open, &mut changed.objects_came, now).await?;
+        Ok(changed)
     }
 
-    /// All that a restore point needs, read as it was then.
+    /// Sizes of what the format does not tell them of, as of a journal sequence.
+    async fn weigh(
+        &self,
+        open: &OpenRepository,
+        members: &mut [Member],
+        sequence: u64,
+    ) -> Result<(), Error> {
+        for member in members.iter_mut().filter(|member| member.size.is_none()) {
+            let past = self.object_then(open, &member.key, sequence).await?;
+            member.size = past.map(|past| past.object.size);
+        }
+        Ok(())
+    }
+
+    /// All that a restore point needs, read as it was then, and its journal sequence.
     async fn knowledge_at(
         &self,
         open: &OpenRepository,
         generation: u64,
-    ) -> Result<Knowledge, Error> {
+    ) -> Result<(Knowledge, u64), Error> {
         let point = self.held_point(open, generation).await?;
         let body = self.root_then(open, &point).await?;
         let root = Arc::new(parse(generation, &body)?);
@@ -123,7 +140,7 @@ impl Door {
             }
         };
         knowledge.commit(proposal);
-        Ok(knowledge)
+        Ok((knowledge, point.sequence))
     }
 
     /// The bytes of a restore point's root.

@@ -1,3 +1,4 @@
+use policies::format::build::{Form, Style};
 use policies::format::frame::{self, Codec};
 use policies::format::smile::{Flags, Value, encode};
 
@@ -57,6 +58,58 @@ async fn damage_behind_the_gateway_names_the_object_and_the_snapshots_hit() {
         std::fs::write(&path, good).unwrap();
     }
     assert_eq!(found(&world, true).await, []);
+}
+
+#[tokio::test]
+async fn what_was_missing_when_it_was_adopted_is_found_too() {
+    for form in [
+        Form::Legacy { sequential: false },
+        Form::Uuid { identified: true },
+    ] {
+        let mut world = World::styled(Style {
+            form,
+            ..Style::default()
+        })
+        .await;
+        world.snapshot("one").await;
+        world.snapshot("two").await;
+        let members = members(&world);
+        let is_list = |m: &&Member| m.class.label() == "shard_snapshot";
+        let list = members.iter().find(is_list).unwrap();
+        let bytes = std::fs::read(world.path(list.key.as_str())).unwrap();
+        std::fs::remove_file(world.path(list.key.as_str())).unwrap();
+        let world = world.forget().await;
+        world.door.adopt(&world.open, &|_, _| {}).await.unwrap();
+        assert_eq!(found(&world, false).await, named(&[list]), "{form:?}");
+        let points = world.door.restore_points(&world.open, None, 9).await;
+        assert!(!points.unwrap()[0].root.complete, "{form:?}");
+        std::fs::write(world.path(list.key.as_str()), bytes).unwrap();
+        assert_eq!(found(&world, true).await, [], "{form:?}: put back by hand");
+    }
+}
+
+#[tokio::test]
+async fn what_is_found_is_a_warning_until_it_is_found_well() {
+    let world = written().await;
+    let members = members(&world);
+    let [gone, rotten] = [&members[0], &members[1]].map(|m| m.key.clone());
+    std::fs::remove_file(world.path(gone.as_str())).unwrap();
+    let path = world.path(rotten.as_str());
+    let good = std::fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    std::fs::write(&path, flipped).unwrap();
+    assert_eq!(found(&world, true).await.len(), 2);
+    let expected = [
+        format!("object_vanished {gone}"),
+        format!("rotten {rotten}"),
+    ];
+    assert_eq!(world.warnings().await, expected);
+    std::fs::write(&path, good).unwrap();
+    found(&world, false).await;
+    assert_eq!(world.warnings().await, expected, "nothing was read");
+    found(&world, true).await;
+    assert_eq!(world.warnings().await, expected[..1]);
 }
 
 #[tokio::test]

@@ -123,6 +123,12 @@ impl Life {
             keys(&told.objects_went),
             only(&before.closure, &after.closure)
         );
+        for (members, then) in [(&told.objects_came, after), (&told.objects_went, before)] {
+            for member in members {
+                let size = then.bytes(&member.key).len() as u64;
+                assert_eq!(member.size, Some(size), "{}", member.key);
+            }
+        }
         let names = |all: &[Arc<str>]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
         let only = |a: &Then, b: &Then| {
             let (a, b) = (a.names(), b.names());
