@@ -20,7 +20,7 @@ pub(super) const MARKER: &str = "x-amz-meta-snapgate-upload";
 pub(super) enum Proof {
     Marker(String),
     Bytes(Bytes),
-    /// What S3 makes of the parts' ETags; `None` where these are no MD5s.
+    /// What S3 makes of the parts' ETags, or says it has made; `None` where these are no MD5s.
     PartsTag(Option<String>),
 }
 
@@ -76,6 +76,19 @@ impl Client {
                 Ok(Found::Other | Found::Absent | Found::Unclear) | Err(_),
                 Publish::CreateOnly | Publish::Replace,
             ) => Err(Error::Unknown),
+        }
+    }
+
+    /// The object that a service says it has put together, if it lies there.
+    pub(super) async fn see(
+        &self,
+        name: &ObjectKey,
+        told: Identity,
+    ) -> Result<(HeaderMap, Identity)> {
+        let proof = Proof::PartsTag(Some(told.0.to_string()));
+        match self.find(name, &proof).await {
+            Ok(Found::Ours(headers, identity)) => Ok((headers, identity)),
+            Ok(Found::Other | Found::Absent | Found::Unclear) | Err(_) => Err(Error::Unknown),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Invariant: an abort is believed only when the service then no longer knows the upload; its 204
 //! alone promises nothing while a part is still on its way. A Complete counts only with S3's result
-//! inside: services answer 200 first and put an error into the body.
+//! inside: services answer 200 first and put an error into the body. One that is repeated counts only when the
+//! object is seen: versitygw 1.x that was killed while it completed calls the repetition done, and never does it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -86,6 +87,7 @@ impl Client {
         };
         let tried = self.answer_checked(&call, SLOW, check).await;
         match tried.result {
+            Ok((_, told)) if tried.doubt => self.see(name, told).await,
             Ok(done) => Ok(done),
             Err(failure) => {
                 let write = Doubtful {

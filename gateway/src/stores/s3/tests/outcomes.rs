@@ -36,6 +36,31 @@ async fn a_lost_answer_is_looked_up() {
 }
 
 #[tokio::test]
+async fn a_repetition_that_is_called_done_and_is_not_is_seen_through() {
+    let (fake, store) = store().await;
+    for mode in [Publish::CreateOnly, Publish::Replace] {
+        let name = format!("{mode:?}");
+        let before = (mode == Publish::Replace).then(|| pattern(9, 8));
+        if let Some(before) = &before {
+            fake.put(&name, before);
+        }
+        let upload = begin(&store, &name, &pattern(1, 8), true).await;
+        let id = upload.id().clone();
+        let done =
+            "<CompleteMultipartUploadResult><ETag>\"7-1\"</ETag></CompleteMultipartUploadResult>";
+        fake.fault("CompleteMultipartUpload", Fault::LoseRequest);
+        fake.fault("CompleteMultipartUpload", Fault::Answer(200, done.into()));
+        let outcome = upload.publish(mode).await;
+        assert!(matches!(outcome, Err(Error::Unknown)), "{outcome:?}");
+        assert_eq!(fake.get(&name), before);
+        store.abort(&permit(), &key(&name), &id).await.unwrap();
+        let again = begin(&store, &name, &pattern(1, 8), true).await;
+        again.publish(mode).await.unwrap();
+        assert_eq!(fake.get(&name).unwrap(), pattern(1, 8));
+    }
+}
+
+#[tokio::test]
 async fn a_lost_streamed_request_stays_unknown() {
     let (fake, store) = store().await;
     let upload = begin(&store, "x", &pattern(1, LARGE), false).await;
