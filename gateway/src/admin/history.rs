@@ -33,6 +33,7 @@ pub async fn restore_points(
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
     let open = find(&admin, &name)?;
+    admin.door.check_store_read(&open).map_err(problem)?;
     let limit = page.limit.unwrap_or(1000).clamp(1, 1000);
     let points = admin
         .door

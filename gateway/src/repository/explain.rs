@@ -46,9 +46,14 @@ pub struct Held {
 }
 
 impl Door {
-    /// Refuses to speak of the contents of a repository that nobody has read: none told would look like none there.
+    /// Refuses to speak of a repository whose store nobody has read: nothing told would look like nothing there.
+    pub fn check_store_read(&self, open: &OpenRepository) -> Result<(), Error> {
+        open.gate.check_store_known(&open.name)
+    }
+
+    /// As [`Self::check_store_read`], and its newest root is known.
     pub fn check_contents_known(&self, open: &OpenRepository) -> Result<(), Error> {
-        open.gate.check_store_known(&open.name)?;
+        self.check_store_read(open)?;
         if open.guarding.with(Guard::scope) == Scope::Observing {
             return Err(Error::Unavailable(format!(
                 "The newest root of repository '{}' cannot be read; see the gateway's log.",

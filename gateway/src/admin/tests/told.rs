@@ -81,7 +81,7 @@ async fn snapshots_are_told_with_what_they_hold_by_name_where_they_ended_at_once
 async fn nothing_is_told_of_a_repository_that_nobody_has_read_but_what_to_do() {
     let world = deleted().await.forget().await;
     let api = api(&world);
-    for what in ["snapshots", "explain?key=base%2Findex-2"] {
+    for what in ["snapshots", "restore-points", "explain?key=base%2Findex-2"] {
         let (status, told) = api.get(&format!("/v1/repositories/prod/{what}")).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{what}");
         let why = told["detail"].as_str().unwrap();
