@@ -158,7 +158,8 @@ impl Admin {
             .route("/v1/jobs/{id}", get(jobs::one))
             .route("/v1/audit", get(audit::tail))
             .route("/v1/audit/verify", get(audit::verify))
-            .layer(middleware::from_fn_with_state(self.clone(), authorise));
+            .layer(middleware::from_fn_with_state(self.clone(), authorise))
+            .layer(middleware::map_response(problem::told_alike));
         Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))

@@ -3,6 +3,10 @@
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+const KIND: &str = "application/problem+json";
+/// Bytes of a refusal of the framework's.
+const LONGEST: usize = 64 << 10;
+
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -40,9 +44,34 @@ impl IntoResponse for Problem {
         let body = serde_json::json!({ "type": "about:blank", "title": title, "status": self.status.as_u16(), "detail": self.detail });
         (
             self.status,
-            [(header::CONTENT_TYPE, "application/problem+json")],
+            [(header::CONTENT_TYPE, KIND)],
             body.to_string(),
         )
             .into_response()
     }
+}
+
+/// What the framework refuses before any handler sees it (a body that cannot be read, a method that there is not) is told
+/// like everything else.
+pub async fn told_alike(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let refused = status.is_client_error() || status.is_server_error();
+    if !refused || kind.is_some_and(|kind| kind == KIND) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, LONGEST)
+        .await
+        .unwrap_or_default();
+    let detail = match String::from_utf8_lossy(&text) {
+        nothing if nothing.is_empty() => status.canonical_reason().unwrap_or("Error").to_owned(),
+        text => text.into_owned(),
+    };
+    for header in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
+        parts.headers.remove(header);
+    }
+    let mut told = Problem::new(status, detail).into_response();
+    told.headers_mut().extend(parts.headers);
+    told
 }

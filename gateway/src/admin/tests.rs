@@ -197,3 +197,31 @@ async fn a_path_that_is_none_says_so() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_no_handler_takes_is_refused_as_a_problem_too() {
+    let api = Api::listening_on("127.0.0.1:9001");
+    let said = format!("Bearer {TOKEN}");
+    for (method, path, status) in [
+        (Method::POST, "/v1/repositories/prod/rollback", 415),
+        (Method::GET, "/v1/repositories/prod/explain", 400),
+        (
+            Method::GET,
+            "/v1/repositories/prod/restore-points?limit=x",
+            400,
+        ),
+        (Method::DELETE, "/v1/repositories/prod", 405),
+    ] {
+        let answer = api.ask(&method, path, Some(&said)).await;
+        assert_eq!(answer.status(), status, "{method} {path}");
+        let kind = &answer.headers()[header::CONTENT_TYPE];
+        assert_eq!(kind, "application/problem+json", "{method} {path}");
+        let body = axum::body::to_bytes(answer.into_body(), 4096).await;
+        let told: serde_json::Value = serde_json::from_slice(&body.unwrap()).unwrap();
+        assert_eq!(told["status"], status, "{method} {path}");
+        assert!(
+            !told["detail"].as_str().unwrap().is_empty(),
+            "{method} {path}"
+        );
+    }
+}
