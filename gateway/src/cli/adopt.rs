@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::client::{Client, Failure, repository_path};
-use super::job;
 use super::show::text;
+use super::{job, verify};
 
 pub async fn run(
     client: &Client,
@@ -45,10 +45,10 @@ fn print_result(repository: &str, result: &Value) {
     }
     for problem in list(&result["problems"]) {
         say!(
-            "damaged before: {} {} (snapshots: {})",
+            "damaged before: {} {} ({})",
             text(&problem["key"]),
             text(&problem["what"]),
-            problem["snapshots"]
+            verify::hit(&problem["snapshots"])
         );
     }
 }

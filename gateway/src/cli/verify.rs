@@ -69,16 +69,20 @@ fn told(result: &Value) -> String {
         told.push_str(&names(unknown));
     }
     for problem in rows(&result["problems"]) {
-        let snapshots: Vec<String> = rows(&problem["snapshots"]).iter().map(text).collect();
-        let hit = if snapshots.is_empty() {
-            "no snapshot, but the next create or delete".to_owned()
-        } else {
-            format!("snapshots {}", snapshots.join(", "))
-        };
         let (kind, key) = (text(&problem["kind"]), text(&problem["key"]));
-        let _infallible = write!(told, "\n{kind}: {key} (needed by {hit})");
+        let hit = hit(&problem["snapshots"]);
+        let _infallible = write!(told, "\n{kind}: {key} ({hit})");
     }
     told
+}
+
+/// Who needs an object that is wrong.
+pub(super) fn hit(snapshots: &Value) -> String {
+    let snapshots: Vec<String> = rows(snapshots).iter().map(text).collect();
+    if snapshots.is_empty() {
+        return "needed by no snapshot, but by the next create or delete".to_owned();
+    }
+    format!("needed by snapshots {}", snapshots.join(", "))
 }
 
 fn damaged(repository: &str, result: &Value) -> String {
@@ -129,7 +133,7 @@ mod tests {
                 "  base/readme.txt",
                 "missing: base/a (needed by snapshots two, one)",
                 "checksum: base/b (needed by snapshots one)",
-                "size: base/c (needed by no snapshot, but the next create or delete)",
+                "size: base/c (needed by no snapshot, but by the next create or delete)",
             ]
         );
         assert_eq!(

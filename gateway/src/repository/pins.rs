@@ -56,7 +56,12 @@ impl Door {
         };
         let entry = entry(open, "pin", &pin.snapshot, pin.reason.as_deref(), principal);
         match self.state.pin(open.id, pin.clone(), entry).await {
-            Ok(new) => Ok((pin, new)),
+            Ok(true) => Ok((pin, true)),
+            Ok(false) => {
+                let same = |there: &Pin| there.snapshot.uuid == pin.snapshot.uuid;
+                let there = self.pins(open).await?.into_iter().find(same);
+                Ok((there.unwrap_or(pin), false))
+            }
             Err(WriteError::Pinned(_)) => Err(absent()),
             Err(WriteError::KeyBusy) => Err(Error::SlowDown(
                 "A root is being committed; try again.".into(),

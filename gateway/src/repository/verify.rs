@@ -1,6 +1,7 @@
 //! Is everything there that the snapshots of the newest root need?
 //!
-//! Shallow: every member of the closure against the store's own listing, presence and size. Deep: the bytes too, the root's
+//! Shallow: every member of the closure against the store's own listing, presence and size; and the bytes of what was wrong
+//! before. Deep: all bytes, the root's
 //! text, frames of metadata and Lucene footers of data files, parts put together; and against the catalog's hash, where there is
 //! one, because intact bytes may be of something else (`policies/CORRUPTION.md`). What lies there is read from the store.
 
@@ -80,14 +81,15 @@ impl Door {
     ) -> Result<Report, Error> {
         self.check_contents_known(open)?;
         let mut report = Report::default();
-        let members = open.guarding.with(|guard| {
+        let (members, known) = open.guarding.with(|guard| {
             let knowledge = guard.knowledge();
+            let known = knowledge.problems().map(|problem| problem.key.clone());
             let root = knowledge.newest().filter(|newest| !newest.root.of_list);
             report.generation = root.map(|newest| newest.root.generation);
             report.snapshots = knowledge
                 .newest()
                 .map_or(0, |newest| newest.root.snapshots.len());
-            needed(knowledge)
+            (needed(knowledge), known.collect::<HashSet<_>>())
         });
         let there = self.sizes_in_store(open, &members, &mut report).await?;
         let total = members.len() as u64;
@@ -102,7 +104,7 @@ impl Door {
             report.bytes += size;
             if member.size.is_some_and(|expected| expected != *size) {
                 report.problems.push(problem(member, Kind::Size));
-            } else if deep {
+            } else if deep || known.contains(&member.key) {
                 let last = is_last_part(&members, position);
                 if let Some(kind) = self.bytes_wrong(open, member, last, &mut footers).await? {
                     report.problems.push(problem(member, kind));

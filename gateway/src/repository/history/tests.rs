@@ -162,6 +162,18 @@ async fn a_pinned_snapshot_is_neither_deleted_nor_rolled_over() {
 }
 
 #[tokio::test]
+async fn a_second_pin_is_answered_with_the_first_one_which_stays() {
+    let life = deleted(Style::default()).await;
+    let (door, open) = (&life.world().door, &life.world().open);
+    let reason = |text: &str| Some(text.to_owned());
+    let (first, new) = door.pin(open, "two", reason("audit"), "t").await.unwrap();
+    assert!(new);
+    let (second, new) = door.pin(open, "two", reason("other"), "u").await.unwrap();
+    assert!(!new);
+    assert_eq!((&second.reason, &second.by), (&reason("audit"), &first.by));
+}
+
+#[tokio::test]
 async fn what_the_retention_holds_no_longer_is_refused_with_a_sentence() {
     let mut life = deleted(Style::default()).await;
     passes(&mut life, MINUTE + SLACK).await;

@@ -61,10 +61,12 @@ async fn damage_behind_the_gateway_names_the_object_and_the_snapshots_hit() {
 }
 
 #[tokio::test]
-async fn what_was_missing_when_it_was_adopted_is_found_too() {
-    for form in [
-        Form::Legacy { sequential: false },
-        Form::Uuid { identified: true },
+async fn what_was_wrong_when_it_was_adopted_is_found_too() {
+    for (form, is_gone) in [
+        (Form::Legacy { sequential: false }, true),
+        (Form::Legacy { sequential: false }, false),
+        (Form::Uuid { identified: true }, true),
+        (Form::Uuid { identified: true }, false),
     ] {
         let mut world = World::styled(Style {
             form,
@@ -76,15 +78,23 @@ async fn what_was_missing_when_it_was_adopted_is_found_too() {
         let members = members(&world);
         let is_list = |m: &&Member| m.class.label() == "shard_snapshot";
         let list = members.iter().find(is_list).unwrap();
-        let bytes = std::fs::read(world.path(list.key.as_str())).unwrap();
-        std::fs::remove_file(world.path(list.key.as_str())).unwrap();
+        let path = world.path(list.key.as_str());
+        let good = std::fs::read(&path).unwrap();
+        if is_gone {
+            std::fs::remove_file(&path).unwrap();
+        } else {
+            let mut flipped = good.clone();
+            flipped[good.len() / 2] ^= 1;
+            std::fs::write(&path, flipped).unwrap();
+        }
         let world = world.forget().await;
         world.door.adopt(&world.open, &|_, _| {}).await.unwrap();
-        assert_eq!(found(&world, false).await, named(&[list]), "{form:?}");
+        let what = format!("{form:?}, gone: {is_gone}");
+        assert_eq!(found(&world, false).await, named(&[list]), "{what}");
         let points = world.door.restore_points(&world.open, None, 9).await;
-        assert!(!points.unwrap()[0].root.complete, "{form:?}");
-        std::fs::write(world.path(list.key.as_str()), bytes).unwrap();
-        assert_eq!(found(&world, true).await, [], "{form:?}: put back by hand");
+        assert!(!points.unwrap()[0].root.complete, "{what}");
+        std::fs::write(&path, good).unwrap();
+        assert_eq!(found(&world, true).await, [], "{what}, put back by hand");
     }
 }
 
