@@ -125,9 +125,10 @@ impl Follower {
     /// None = the journal does not reach back to where the chain ends.
     async fn go_on(&self, mut chain: Chain, sequence: u64) -> Result<Option<Chain>> {
         if chain.head.sequence > sequence {
-            // Another database's numbers, or a row of this one that was rolled back.
+            // Another database's numbers, or a row of this one that was rolled back. Under another epoch it may be
+            // what an old primary had alone, although this database has higher numbers.
             let newest = self.state.usage(self.id).await?.sequence;
-            if chain.head.sequence > newest {
+            if chain.head.sequence > newest || chain.series.epoch != self.epoch {
                 return Ok(None);
             }
         }

@@ -8,10 +8,9 @@ use policies::key::ObjectKey;
 
 use super::piece::{self, Header};
 use super::{Error, Result, Row, Series, place, prefix};
+use crate::stores::listing::Listing;
 use crate::stores::{self, Store};
 
-/// Names asked for at once.
-const PAGE: usize = 1000;
 /// Series that go on from one another; more means that the links are wrong.
 const LONGEST: usize = 10_000;
 
@@ -56,20 +55,14 @@ pub(super) async fn pieces(
 ) -> Result<BTreeMap<Series, u32>> {
     let prefix = prefix(repository);
     let mut series = BTreeMap::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list(&prefix, after.as_deref(), PAGE).await?;
-        for listed in &page {
-            if let Some((at, number)) = place(repository, &listed.name) {
-                let last = series.entry(at).or_insert(number);
-                *last = number.max(*last);
-            }
+    let mut there = Listing::of(store, &prefix);
+    while let Some(listed) = there.next().await? {
+        if let Some((at, number)) = place(repository, &listed.name) {
+            let last = series.entry(at).or_insert(number);
+            *last = number.max(*last);
         }
-        if page.len() < PAGE {
-            return Ok(series);
-        }
-        after = page.last().map(|l| l.name.as_str().to_owned());
     }
+    Ok(series)
 }
 
 /// All pieces from the base on: a series may go on from a piece of an older one.

@@ -351,3 +351,16 @@ async fn another_databases_numbers_make_a_new_base() {
     stranger.advance_to(0).await.unwrap();
     assert_eq!(world.told().await, (0, BTreeMap::new(), vec![]));
 }
+
+/// The mirror of a new primary finds the record of the old one, which was further than what both had.
+#[tokio::test]
+async fn what_an_old_primary_had_alone_is_not_taken_for_this_ones() {
+    let world = World::new().await;
+    let both = world.put("base/a", None).await;
+    let alone = world.put("base/b", None).await;
+    world.follower(1).advance_to(alone).await.unwrap();
+    world.follower(2).advance_to(both).await.unwrap();
+    let (sequence, objects, _) = world.told().await;
+    assert_eq!(sequence, both);
+    assert_eq!(objects.into_keys().collect::<Vec<_>>(), ["base/a"]);
+}

@@ -21,6 +21,7 @@ use super::work::{Backoff, passes};
 use crate::state::mirrors::{MirrorChange, MirrorRow, Phase, Resync};
 use crate::state::{Object, UNJOURNALLED};
 use crate::stores::Stat;
+use crate::stores::listing::Listing;
 use crate::telemetry::clock;
 
 mod roots;
@@ -274,29 +275,18 @@ impl Applier {
             .iter()
             .all(|o| o.key.as_str().starts_with(prefix.as_str()));
         let prefix = if below { prefix.as_str() } else { "" };
-        let mut after = after.map(str::to_owned);
-        loop {
-            let listed = self.link.target.list(prefix, after.as_deref(), PAGE).await;
-            let listed = listed.map_err(Trouble::target)?;
-            after = listed.last().map(|listed| listed.name.as_str().to_owned());
-            let full = listed.len() == PAGE;
-            let passed = after
-                .as_deref()
-                .is_none_or(|name| name >= last.key.as_str());
-            there.extend(
-                listed
-                    .into_iter()
-                    .filter(|listed| {
-                        objects
-                            .binary_search_by(|object| object.key.cmp(&listed.name))
-                            .is_ok()
-                    })
-                    .map(|listed| (listed.name, listed.stat)),
-            );
-            if !full || passed {
-                return Ok(there);
+        let mut listing = Listing::of(self.link.target.as_ref(), prefix).behind(after);
+        while let Some(listed) = listing.next().await.map_err(Trouble::target)? {
+            let passed = listed.name >= last.key;
+            let wanted = objects.binary_search_by(|object| object.key.cmp(&listed.name));
+            if wanted.is_ok() {
+                there.insert(listed.name, listed.stat);
+            }
+            if passed {
+                break;
             }
         }
+        Ok(there)
     }
 }
 

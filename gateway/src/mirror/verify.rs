@@ -12,8 +12,8 @@ use super::transfer::Landed;
 use super::{Link, Mirror, Trouble};
 use crate::state::Object;
 use crate::stores::Stat;
+use crate::stores::listing::Listing;
 
-const PAGE: usize = 1000;
 /// A report longer than this says nothing more to anybody.
 const MOST: usize = 10_000;
 
@@ -188,22 +188,14 @@ async fn target(
     upto: Option<&ObjectKey>,
 ) -> Result<HashMap<ObjectKey, Stat>, Trouble> {
     let mut there = HashMap::new();
-    let mut after = after.map(str::to_owned);
-    loop {
-        let listed = link.target.list("", after.as_deref(), PAGE).await;
-        let listed = listed.map_err(Trouble::Target)?;
-        let full = listed.len() == PAGE;
-        after = listed.last().map(|listed| listed.name.as_str().to_owned());
-        for listed in listed {
-            if upto.is_some_and(|upto| listed.name > *upto) {
-                return Ok(there);
-            }
-            if link.source.class(&listed.name).is_some() {
-                there.insert(listed.name, listed.stat);
-            }
+    let mut listing = Listing::of(link.target.as_ref(), "").behind(after);
+    while let Some(listed) = listing.next().await.map_err(Trouble::Target)? {
+        if upto.is_some_and(|upto| listed.name > *upto) {
+            break;
         }
-        if !full {
-            return Ok(there);
+        if link.source.class(&listed.name).is_some() {
+            there.insert(listed.name, listed.stat);
         }
     }
+    Ok(there)
 }

@@ -25,6 +25,7 @@ use super::verify::Progress;
 use super::{Door, Error, unavailable};
 use crate::checkpoint;
 use crate::state::{Object, Put, Removal, Usage, WriteError};
+use crate::stores::listing::Listing;
 use crate::stores::{Listed, Stat};
 use crate::telemetry::clock;
 
@@ -95,22 +96,18 @@ impl Door {
     /// knows it, if its gateway died or another node is writing it just now.
     async fn holds_a_repository(&self, open: &OpenRepository) -> Result<bool, Error> {
         let prefix = open.plan.prefix();
-        let mut after: Option<String> = None;
-        loop {
-            let page = open.store.list(&prefix, after.as_deref(), PAGE);
-            let page = page.await.map_err(|e| store_failed("list the store", &e))?;
-            let needs_the_lock = |listed: &Listed| {
-                let class = self.class_here(open, &listed.name);
-                class.is_none_or(|class| class.writing() != Writing::Free)
-            };
-            if page.iter().any(needs_the_lock) {
+        let mut there = Listing::of(open.store.as_ref(), &prefix);
+        while let Some(listed) = there
+            .next()
+            .await
+            .map_err(|e| store_failed("list the store", &e))?
+        {
+            let class = self.class_here(open, &listed.name);
+            if class.is_none_or(|class| class.writing() != Writing::Free) {
                 return Ok(true);
             }
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = Some(last.name.as_str().to_owned()),
-                Some(_) | None => return Ok(false),
-            }
         }
+        Ok(false)
     }
 
     /// A store with a checkpoint can be taken over with all that its catalog said.

@@ -25,8 +25,8 @@ use super::ingest::store_failed;
 use super::promotion::{newest_root, read_whole};
 use super::verify::{Kind, Problem, Progress};
 use crate::stores::Store;
+use crate::stores::listing::Listing;
 
-const PAGE: usize = 1000;
 const PARALLEL: usize = 16;
 const LARGEST_METADATA: u64 = 256 << 20;
 /// Data read to see how fast it comes.
@@ -126,23 +126,17 @@ impl Door {
         store: &dyn Store,
     ) -> Result<HashMap<ObjectKey, u64>, Error> {
         let mut sizes = HashMap::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = store
-                .list("", after.as_deref(), PAGE)
-                .await
-                .map_err(|e| store_failed("list the mirror's store", &e))?;
-            let last = page.len() < PAGE;
-            after = page.last().map(|l| l.name.as_str().to_owned());
-            for listed in page {
-                if self.class_here(open, &listed.name).is_some() {
-                    sizes.insert(listed.name, listed.stat.size);
-                }
-            }
-            if last {
-                return Ok(sizes);
+        let mut there = Listing::of(store, "");
+        while let Some(listed) = there
+            .next()
+            .await
+            .map_err(|e| store_failed("list the mirror's store", &e))?
+        {
+            if self.class_here(open, &listed.name).is_some() {
+                sizes.insert(listed.name, listed.stat.size);
             }
         }
+        Ok(sizes)
     }
 }
 

@@ -160,6 +160,9 @@ pub struct Finish {
     pub handover: Handover,
     /// The journal and the restore points after this sequence are of the old store alone, and are forgotten.
     pub kept: u64,
+    /// The newest root that the new store has: restore points above it are forgotten too, for a checkpoint is written
+    /// before the root that it describes. None = it has none, and none is forgotten.
+    pub root: Option<u64>,
     /// The journal goes on above this sequence; never below the highest that is known.
     pub sequence: u64,
 }

@@ -17,6 +17,7 @@ use policies::lock::Permit;
 
 pub mod directory;
 pub mod late;
+pub mod listing;
 pub mod metrics;
 pub mod own;
 pub mod s3;

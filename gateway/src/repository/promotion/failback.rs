@@ -22,12 +22,12 @@ use crate::repository::ingest::store_failed;
 use crate::repository::verify::Progress;
 use crate::repository::{Door, incarnation};
 use crate::state::mirrors::{MirrorChange, MirrorRow, NewMirror, Resync};
+use crate::stores::listing::Listing;
 use crate::stores::{Listed, Store};
 use crate::telemetry::clock;
 
 /// Under this name the state database keeps which store of a repository is being brought back.
 pub const RETURNING: &str = "returning";
-const PAGE: usize = 1000;
 const GLANCE: Duration = Duration::from_millis(200);
 /// A mirror that reports no progress for this long is given up.
 const STANDSTILL: Duration = Duration::from_secs(120);
@@ -149,28 +149,22 @@ impl Door {
         epoch: Epoch,
     ) -> Result<Aside, Error> {
         let mut aside = Aside::default();
-        let mut after: Option<String> = None;
-        loop {
-            let page = target
-                .list("", after.as_deref(), PAGE)
-                .await
-                .map_err(|e| store_failed("list the old store", &e))?;
-            let last = page.len() < PAGE;
-            after = page.last().map(|l| l.name.as_str().to_owned());
-            for listed in page {
-                if self.is_divergent(open, target, &listed).await? {
-                    keep(open, target, &listed.name, epoch).await?;
-                    aside.objects += 1;
-                    aside.bytes += listed.stat.size;
-                }
-            }
-            if last {
-                if aside.objects > 0 {
-                    tracing::warn!(repository = %open.name, objects = aside.objects, bytes = aside.bytes, "kept aside on the old store: the primary does not know it");
-                }
-                return Ok(aside);
+        let mut there = Listing::of(target, "");
+        while let Some(listed) = there
+            .next()
+            .await
+            .map_err(|e| store_failed("list the old store", &e))?
+        {
+            if self.is_divergent(open, target, &listed).await? {
+                keep(open, target, &listed.name, epoch).await?;
+                aside.objects += 1;
+                aside.bytes += listed.stat.size;
             }
         }
+        if aside.objects > 0 {
+            tracing::warn!(repository = %open.name, objects = aside.objects, bytes = aside.bytes, "kept aside on the old store: the primary does not know it");
+        }
+        Ok(aside)
     }
 
     /// The primary has neither this content nor the knowledge that it was deleted.

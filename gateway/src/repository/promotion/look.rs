@@ -23,6 +23,7 @@ use crate::repository::gate::state_failed;
 use crate::repository::handover::Error;
 use crate::repository::ingest::store_failed;
 use crate::state::{Basis, RestorePoint};
+use crate::stores::listing::Listing;
 use crate::stores::{self, Store};
 
 const PAGE: usize = 1000;
@@ -452,7 +453,7 @@ impl Door {
             objects: 0,
             bytes: 0,
         };
-        let (mut left, mut right) = (Names::of(old), Names::of(target));
+        let (mut left, mut right) = (Listing::of(old, ""), Listing::of(target, ""));
         let mut other = right.next().await?;
         while let Some(mine) = left.next().await? {
             while other.as_ref().is_some_and(|o| o.name < mine.name) {
@@ -467,40 +468,6 @@ impl Door {
             }
         }
         Ok(Some(missing))
-    }
-}
-
-/// A store's listing, one by one.
-struct Names<'a> {
-    store: &'a dyn Store,
-    page: std::vec::IntoIter<stores::Listed>,
-    after: Option<String>,
-    done: bool,
-}
-
-impl<'a> Names<'a> {
-    fn of(store: &'a dyn Store) -> Self {
-        Self {
-            store,
-            page: Vec::new().into_iter(),
-            after: None,
-            done: false,
-        }
-    }
-
-    async fn next(&mut self) -> stores::Result<Option<stores::Listed>> {
-        loop {
-            if let Some(listed) = self.page.next() {
-                return Ok(Some(listed));
-            }
-            if self.done {
-                return Ok(None);
-            }
-            let page = self.store.list("", self.after.as_deref(), PAGE).await?;
-            self.done = page.len() < PAGE;
-            self.after = page.last().map(|l| l.name.as_str().to_owned());
-            self.page = page.into_iter();
-        }
     }
 }
 

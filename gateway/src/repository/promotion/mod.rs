@@ -407,9 +407,11 @@ impl Door {
             .usage(open.id)
             .await
             .map_err(|e| state_failed("count its catalog", &e))?;
+        let root = self.newest_root(open).await?;
         let finish = Finish {
             handover: promotion.handover.clone(),
             kept,
+            root: root.map(|(generation, _)| generation),
             sequence: match promotion.basis {
                 Basis::Catalog { .. } => usage.sequence,
                 Basis::Checkpoint { .. } | Basis::Listing => promotion.epoch.0 << STRETCH,

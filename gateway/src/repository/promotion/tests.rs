@@ -397,6 +397,12 @@ async fn s1_mirrored(gateway: &Gateway, disks: &Disks) -> policies::format::buil
     writer
 }
 
+/// Every name with the hash of its content.
+fn bytes(contents: BTreeMap<String, (String, bool, String)>) -> BTreeMap<String, String> {
+    let told = contents.into_iter();
+    told.map(|(key, (_, _, content))| (key, content)).collect()
+}
+
 fn held_by(lock: &Lock, cluster: &str) -> bool {
     matches!(lock, Lock::Held { holder, .. } if holder.as_str() == cluster)
 }

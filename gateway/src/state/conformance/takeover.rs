@@ -50,6 +50,7 @@ fn finish(kept: u64, sequence: u64) -> Finish {
     Finish {
         handover: Handover::new("p-1"),
         kept,
+        root: None,
         sequence,
     }
 }

@@ -366,6 +366,10 @@ async fn finish(
     ] {
         execute(tx.db(), sql, &[&repository.0, &int(finish.kept)]).await?;
     }
+    if let Some(root) = finish.root {
+        let above = "DELETE FROM restore_points WHERE repository = $1 AND generation > $2";
+        execute(tx.db(), above, &[&repository.0, &int(root)]).await?;
+    }
     for sql in [
         // What only retentions held is not on the new store.
         "UPDATE restore_points SET complete = false WHERE repository = $1 AND generation <

@@ -344,6 +344,11 @@ fn finish(
     ] {
         tx.db.prepare_cached(sql)?.execute([repository.0, kept])?;
     }
+    if let Some(root) = finish.root {
+        tx.db
+            .prepare_cached("DELETE FROM restore_points WHERE repository = ?1 AND generation > ?2")?
+            .execute([repository.0, int(root)])?;
+    }
     // What only retentions held is not on the new store.
     tx.db
         .prepare_cached(

@@ -199,6 +199,37 @@ async fn a_mirror_that_was_cut_in_the_middle_is_taken_as_it_is() {
     }
 }
 
+/// A checkpoint is written before the root that it describes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_root_that_the_mirror_never_got_is_no_restore_point_after_a_promotion() {
+    let disks = Disks::new();
+    let (a, mut writer) = region_a(&disks).await;
+    let mirrored = a.contents().await;
+    writer.create("s2", &[take()]);
+    a.perform("a", writer.requests()).await;
+    let open = a.open();
+    let mut follower = Follower::new(
+        Arc::clone(&a.state),
+        disks.store("us").await,
+        a.name.clone(),
+        (open.id, open.bucket_id),
+        Epoch(1),
+    );
+    follower.advance_to(a.sequence().await).await.unwrap();
+    drop((open, follower));
+    a.gone().await;
+    let us = disks.store("us").await;
+    let b = disks.gateway_with("b", "us", [("us", us)]).await;
+    b.promote("us", "b").await.unwrap();
+    assert_eq!(bytes(b.contents().await), bytes(mirrored));
+    let points = b.state.restore_points(b.open().id, None, 10).await.unwrap();
+    let told: Vec<_> = points
+        .iter()
+        .flat_map(|point| point.root.snapshots.iter().map(|s| s.name.to_string()))
+        .collect();
+    assert_eq!(told, ["s1"]);
+}
+
 /// A gateway is lost while its repository is frozen; another one takes over the very store that it was in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_to_a_frozen_primary_is_in_its_stores_checkpoint() {

@@ -140,10 +140,6 @@ async fn an_old_primary_whose_store_was_brought_back_serves_again_and_goes_on() 
         "what 'us' says was before: {:?}",
         a.lock()
     );
-    let bytes = |contents: BTreeMap<String, (String, bool, String)>| -> Vec<_> {
-        let told = contents.into_iter();
-        told.map(|(key, (_, _, content))| (key, content)).collect()
-    };
     assert_eq!(bytes(a.contents().await), bytes(contents));
 }
 
