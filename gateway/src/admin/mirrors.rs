@@ -114,18 +114,36 @@ pub async fn verify(
     let (open, mirror) = mirror(&admin, &name, &store)?;
     let deep = query.deep || body.unwrap_or_default().0.deep;
     let job = admin.jobs.begin("mirror_verify", open.name.clone());
-    let told = Arc::clone(&job);
+    let (told, state) = (Arc::clone(&job), Arc::clone(admin.door.state()));
     tokio::spawn(async move {
         let report = mirror
             .verify(deep, &|done, total| told.progress(done, total))
             .await;
-        let end = report.map(|report| report_body(&open, &mirror, &report));
-        told.end(end.map_err(|e| e.to_string()));
+        let end = match report {
+            Ok(report) => {
+                let generation = report.generation.unwrap_or_default();
+                let point = state
+                    .restore_point(open.id, generation)
+                    .await
+                    .ok()
+                    .flatten();
+                let snapshots = point.map(|point| point.root.snapshots.len());
+                Ok(report_body(&open, &mirror, &report, snapshots))
+            }
+            Err(e) => Err(e.to_string()),
+        };
+        told.end(end);
     });
     Ok((StatusCode::ACCEPTED, Json(job.body())))
 }
 
-fn report_body(open: &OpenRepository, mirror: &Mirror, report: &verify::Report) -> Value {
+/// `snapshots`: how many the target's newest root has, if it is a known one.
+fn report_body(
+    open: &OpenRepository,
+    mirror: &Mirror,
+    report: &verify::Report,
+    snapshots: Option<usize>,
+) -> Value {
     // As the source needs it now.
     let needed = |problem: &verify::Problem| {
         let class = mirror.link.source.class(&problem.key)?;
@@ -144,6 +162,7 @@ fn report_body(open: &OpenRepository, mirror: &Mirror, report: &verify::Report) 
         "ok": report.problems.is_empty(),
         "store": mirror.link.target_name.as_str(),
         "generation": report.generation,
+        "snapshots": snapshots,
         "blobs": report.objects,
         "bytes": report.bytes,
         "applied_seq": report.applied,

@@ -264,8 +264,8 @@ pub async fn verify(
             text(&result["bytes"]),
             text(&result["applied_seq"])
         );
-        for problem in result["problems"].as_array().map_or(&[][..], Vec::as_slice) {
-            say!("{}: {}", text(&problem["kind"]), text(&problem["key"]));
+        for problem in all(&result["problems"]) {
+            say!("{}", wrong(problem));
         }
     }
     if result["ok"].as_bool() == Some(true) {
@@ -279,6 +279,16 @@ pub async fn verify(
     )))
 }
 
+/// What is wrong with an object, and which snapshots that hits.
+fn wrong(problem: &Value) -> String {
+    let wrong = format!("{}: {}", text(&problem["kind"]), text(&problem["key"]));
+    let hit: Vec<String> = all(&problem["snapshots"]).iter().map(text).collect();
+    if hit.is_empty() {
+        return wrong;
+    }
+    format!("{wrong} (needed by snapshots {})", hit.join(", "))
+}
+
 fn path(repository: &str, store: &str, verb: &str) -> String {
     format!(
         "/v1/repositories/{}/mirrors/{}/{verb}",
@@ -290,6 +300,17 @@ fn path(repository: &str, store: &str, verb: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_mirror_is_told_with_the_snapshots_that_it_hits() {
+        let missing = json!({ "kind": "missing", "key": "base/a", "snapshots": ["one", "two"] });
+        assert_eq!(
+            wrong(&missing),
+            "missing: base/a (needed by snapshots one, two)"
+        );
+        let extra = json!({ "kind": "extra", "key": "base/b", "snapshots": [] });
+        assert_eq!(wrong(&extra), "extra: base/b");
+    }
 
     #[test]
     fn a_store_that_a_promotion_left_is_said_to_be_mirrored_by_nobody() {
