@@ -15,7 +15,7 @@ use policies::identity::{Repository, StoreName};
 use tokio::time::Instant;
 
 use crate::mirror::plan::{MirrorsPlan, TargetPlan};
-use crate::mirror::{self, Mirror, Mirrors};
+use crate::mirror::{self, Asleep, Mirror, Mirrors};
 use crate::repository::promotion::{self, RETURNING};
 use crate::repository::witness::Witness;
 use crate::repository::{Door, OpenRepository};
@@ -106,6 +106,8 @@ impl Appliers {
                 }
                 Err(e) => {
                     tracing::warn!(repository = %open.name, cause = %e, "its mirrors could not be set to work; trying again");
+                    let why = format!("it could not be set to work, and will be tried again: {e}");
+                    self.mirrors.let_sleep(&open.name, self.asleep(open, &why));
                     self.idle.lock().insert(open.name.clone());
                 }
             }
@@ -118,6 +120,8 @@ impl Appliers {
             if !running.is_empty() {
                 self.mirrors.stop(&open.name).await;
             }
+            let why = "the repository is frozen, and what its store holds is not known for sure; it goes on when that is settled";
+            self.mirrors.let_sleep(&open.name, self.asleep(open, why));
             return Ok(());
         }
         let wanted = self.wanted(open).await?;
@@ -129,6 +133,7 @@ impl Appliers {
                 .iter()
                 .all(|t| running.iter().any(|m| m.link.target_name == t.store));
         if same {
+            self.mirrors.let_sleep(&open.name, Vec::new());
             return Ok(());
         }
         self.mirrors.stop(&open.name).await;
@@ -138,7 +143,24 @@ impl Appliers {
         };
         self.mirrors
             .start(&mirror_source(&self.door, open), &wanted, target)
-            .await
+            .await?;
+        self.mirrors.let_sleep(&open.name, Vec::new());
+        Ok(())
+    }
+
+    /// The configured mirrors that do not run.
+    fn asleep(&self, open: &OpenRepository, why: &str) -> Vec<Asleep> {
+        let plans = self.plans.read();
+        let targets = plans.get(&open.name).map_or(&[][..], |plan| &plan.targets);
+        let waits = |target: &&TargetPlan| {
+            target.store != open.plan.store && self.mirrors.get(&open.name, &target.store).is_none()
+        };
+        let told = |target: &TargetPlan| Asleep {
+            store: target.store.clone(),
+            mode: target.mode,
+            why: why.to_owned(),
+        };
+        targets.iter().filter(waits).map(told).collect()
     }
 
     /// The store that the configuration names, if a promotion left it and nothing is mirrored to it.

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::lock::find;
 use super::{Admin, Problem};
-use crate::mirror::status::Status;
-use crate::mirror::{Mirror, Trouble, verify};
+use crate::mirror::status::{State, Status};
+use crate::mirror::{Asleep, Mirror, Trouble, verify};
 use crate::repository::OpenRepository;
 use crate::state::AuditEntry;
 use crate::state::mirrors::Phase;
@@ -33,6 +33,9 @@ pub async fn bodies(admin: &Admin, open: &OpenRepository) -> Result<Vec<Value>, 
     for mirror in admin.mirrors.of(&open.name) {
         bodies.push(body(&mirror).await?);
     }
+    let asleep = admin.mirrors.asleep_of(&open.name);
+    bodies.extend(asleep.iter().map(asleep_body));
+    bodies.sort_by(|a, b| a["store"].as_str().cmp(&b["store"].as_str()));
     Ok(bodies)
 }
 
@@ -40,8 +43,33 @@ pub async fn one(
     Shared(admin): Shared<Admin>,
     Path((name, store)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
+    let open = find(&admin, &name)?;
+    if let Some(asleep) = asleep(&admin, &open, &store) {
+        return Ok(Json(asleep_body(&asleep)));
+    }
     let (_, mirror) = mirror(&admin, &name, &store)?;
     body(&mirror).await.map(Json)
+}
+
+fn asleep(admin: &Admin, open: &OpenRepository, store: &str) -> Option<Asleep> {
+    let mut all = admin.mirrors.asleep_of(&open.name).into_iter();
+    all.find(|asleep| asleep.store.as_str() == store)
+}
+
+/// How far it is nobody knows; 0 would be a promise.
+fn asleep_body(asleep: &Asleep) -> Value {
+    json!({
+        "store": asleep.store.as_str(),
+        "mode": asleep.mode.as_str(),
+        "state": State::Stalled.as_str(),
+        "applied_seq": null,
+        "source_seq": null,
+        "lag": { "restore_points": null, "seconds": null, "operations": null, "bytes": null },
+        "failed": null,
+        "stalled_on": { "key": null, "reason": asleep.why },
+        "newest_restore_point": null,
+        "seconds_to_catch_up": null,
+    })
 }
 
 #[derive(Deserialize, Default)]
@@ -177,6 +205,11 @@ fn mirror(
     store: &str,
 ) -> Result<(Arc<OpenRepository>, Arc<Mirror>), Problem> {
     let open = find(admin, name)?;
+    if let Some(asleep) = asleep(admin, &open, store) {
+        let why = asleep.why;
+        let said = format!("mirror '{store}' of repository '{name}' does not run now: {why}");
+        return Err(Problem::new(StatusCode::CONFLICT, said));
+    }
     let found = admin.mirrors.get(&open.name, &StoreName::new(store));
     let mirror = found.ok_or_else(|| {
         Problem::new(

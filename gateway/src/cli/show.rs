@@ -127,7 +127,8 @@ fn mirrors(repository: &Value) -> String {
     let one = |m: &Value| {
         let lag = &m["lag"];
         let behind = match lag["operations"].as_u64() {
-            None | Some(0) => String::new(),
+            None => ", behind: not known".to_owned(),
+            Some(0) => String::new(),
             Some(operations) => format!(
                 ", behind: {} restore points, {operations} operations, {} s",
                 text(&lag["restore_points"]),
@@ -243,6 +244,7 @@ mod tests {
               "newest_restore_point": { "generation": 5, "newest_snapshot": null } },
             { "store": "sa", "state": "resync", "mode": "async", "lag": { "restore_points": 1, "operations": 1, "seconds": 1 },
               "newest_restore_point": null },
+            { "store": "za", "state": "stalled", "mode": "async", "lag": { "operations": null }, "newest_restore_point": null },
         ]}));
         let lines: Vec<&str> = told.lines().collect();
         assert_eq!(
@@ -251,6 +253,7 @@ mod tests {
                 "us in_sync (barrier), newest: nightly-07 of 2026-11-26T07:00:00Z",
                 "ap lagging (async), newest: -, behind: 2 restore points, 12 operations, 40 s",
                 "sa resync (async), newest: -, behind: 1 restore points, 1 operations, 1 s",
+                "za stalled (async), newest: -, behind: not known",
                 "eu not mirrored (promoted from there)",
             ]
         );

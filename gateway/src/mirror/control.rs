@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use policies::identity::{Epoch, Handover, Repository, StoreName};
 use policies::key::ObjectKey;
+use policies::mirror_order::Mode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -298,10 +299,19 @@ impl Mirror {
 
 type Key = (Repository, StoreName);
 
+/// A configured mirror that does not run, and why. What it has and lacks is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asleep {
+    pub store: StoreName,
+    pub mode: Mode,
+    pub why: String,
+}
+
 /// All mirrors of this process.
 #[derive(Debug, Default)]
 pub struct Mirrors {
     running: RwLock<HashMap<Key, Arc<Mirror>>>,
+    asleep: RwLock<HashMap<Repository, Vec<Asleep>>>,
 }
 
 impl Mirrors {
@@ -363,6 +373,28 @@ impl Mirrors {
     pub fn get(&self, repository: &Repository, store: &StoreName) -> Option<Arc<Mirror>> {
         let key = (repository.clone(), store.clone());
         self.running.read().get(&key).cloned()
+    }
+
+    /// Those of a repository that should run and do not, from now on.
+    pub fn let_sleep(&self, repository: &Repository, those: Vec<Asleep>) {
+        self.asleep.write().insert(repository.clone(), those);
+    }
+
+    #[must_use]
+    pub fn asleep_of(&self, repository: &Repository) -> Vec<Asleep> {
+        let asleep = self.asleep.read();
+        asleep.get(repository).cloned().unwrap_or_default()
+    }
+
+    /// All that do not run, in no order.
+    #[must_use]
+    pub fn asleep(&self) -> Vec<(Repository, StoreName)> {
+        let asleep = self.asleep.read();
+        let key = |(name, those): (&Repository, &Vec<Asleep>)| -> Vec<_> {
+            let stores = those.iter().map(|one| (name.clone(), one.store.clone()));
+            stores.collect()
+        };
+        asleep.iter().flat_map(key).collect()
     }
 
     /// In no order.

@@ -73,6 +73,7 @@ pub async fn run(mirrors: Arc<Mirrors>) {
             }
             look(&mirror, &mut seen).await;
         }
+        forget(&mirrors, &mut seen);
         tokio::time::sleep(pause(begun.elapsed())).await;
     }
 }
@@ -124,15 +125,62 @@ async fn look(mirror: &Mirror, seen: &mut HashMap<(Repository, StoreName), Seen>
     }
 }
 
-fn labels(mirror: &Mirror) -> [(&'static str, String); 2] {
+/// A gauge keeps its last value: of what does not run any more it must not go on telling how little it lacked.
+fn forget(mirrors: &Mirrors, seen: &mut HashMap<(Repository, StoreName), Seen>) {
+    let runs =
+        |(repository, store): &(Repository, StoreName)| mirrors.get(repository, store).is_some();
+    let gone: Vec<_> = seen.keys().filter(|key| !runs(key)).cloned().collect();
+    for key in gone {
+        seen.remove(&key);
+        unknown(&labels(&key.0, &key.1), None);
+    }
+    for (repository, store) in mirrors.asleep() {
+        unknown(&labels(&repository, &store), Some(State::Stalled));
+    }
+}
+
+fn unknown(labels: &[(&'static str, String); 2], state: Option<State>) {
+    for name in [
+        names::MIRROR_LAG_SECONDS,
+        names::MIRROR_LAG_OPERATIONS,
+        names::MIRROR_LAG_BYTES,
+        names::MIRROR_LAG_RESTORE_POINTS,
+        names::MIRROR_ROOT_GENERATION,
+        names::MIRROR_NEWEST_SNAPSHOT,
+    ] {
+        metrics::gauge!(name, labels).set(f64::NAN);
+    }
+    state_gauges(labels, state);
+    for alarm in Alarm::ALL {
+        let on = alarm == Alarm::Stalled && state == Some(State::Stalled);
+        alarm_gauge(labels, alarm, on);
+    }
+}
+
+fn labels(repository: &Repository, store: &StoreName) -> [(&'static str, String); 2] {
     [
-        ("repository", mirror.link.source.name.to_string()),
-        ("store", mirror.link.target_name.to_string()),
+        ("repository", repository.to_string()),
+        ("store", store.to_string()),
     ]
 }
 
+fn state_gauges(labels: &[(&'static str, String); 2], now: Option<State>) {
+    for state in State::ALL {
+        let [repository, store] = labels.clone();
+        let labels = [repository, store, ("state", state.as_str().to_owned())];
+        let on = f64::from(u8::from(now == Some(state)));
+        metrics::gauge!(names::MIRROR_STATE, &labels).set(on);
+    }
+}
+
+fn alarm_gauge(labels: &[(&'static str, String); 2], alarm: Alarm, on: bool) {
+    let [repository, store] = labels.clone();
+    let labels = [repository, store, ("alarm", alarm.as_str().to_owned())];
+    metrics::gauge!(names::MIRROR_ALARM, &labels).set(f64::from(u8::from(on)));
+}
+
 fn gauges(mirror: &Mirror, status: &Status) {
-    let labels = labels(mirror);
+    let labels = labels(&mirror.link.source.name, &mirror.link.target_name);
     let lag = &status.lag;
     for (name, value) in [
         (names::MIRROR_LAG_SECONDS, lag.seconds),
@@ -146,12 +194,7 @@ fn gauges(mirror: &Mirror, status: &Status) {
     metrics::gauge!(names::MIRROR_ROOT_GENERATION, &labels).set(generation);
     metrics::gauge!(names::MIRROR_NEWEST_SNAPSHOT, &labels).set(ended);
     metrics::counter!(names::MIRROR_FAILED, &labels).absolute(status.row.failed);
-    for state in State::ALL {
-        let [repository, store] = labels.clone();
-        let labels = [repository, store, ("state", state.as_str().to_owned())];
-        let on = f64::from(u8::from(status.state == state));
-        metrics::gauge!(names::MIRROR_STATE, &labels).set(on);
-    }
+    state_gauges(&labels, Some(status.state));
 }
 
 /// Generation of the newest root on the target, and the second at which the newest snapshot in it ended.
@@ -183,9 +226,8 @@ fn alarms(mirror: &Mirror, status: &Status, before: &mut Seen) {
             Alarm::Failures => before.too_many_fail,
             Alarm::Stalled => status.state == State::Stalled,
         };
-        let [repository, store] = labels(mirror);
-        let labels = [repository, store, ("alarm", alarm.as_str().to_owned())];
-        metrics::gauge!(names::MIRROR_ALARM, &labels).set(f64::from(u8::from(on)));
+        let link = &mirror.link;
+        alarm_gauge(&labels(&link.source.name, &link.target_name), alarm, on);
         if on != std::mem::replace(was, on) {
             say(mirror, status, alarm, on);
         }
@@ -215,6 +257,51 @@ fn as_f64(value: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the exporter tells of one store's lag in seconds and of its states.
+    fn told(handle: &metrics_exporter_prometheus::PrometheusHandle, store: &str) -> Vec<String> {
+        let text = handle.render();
+        let about = |line: &&str| {
+            line.contains(&format!("store=\"{store}\""))
+                && (line.starts_with("snapgate_mirror_lag_seconds")
+                    || line.contains("state=\"stalled\""))
+        };
+        let mut lines: Vec<String> = text.lines().filter(about).map(str::to_owned).collect();
+        lines.sort();
+        let value = |line: String| line.rsplit(' ').next().unwrap_or_default().to_owned();
+        lines.into_iter().map(value).collect()
+    }
+
+    #[test]
+    fn of_a_mirror_that_does_not_run_nothing_good_is_told() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            let (repository, mirrors) = (Repository::new("prod"), Mirrors::default());
+            let mut seen = HashMap::new();
+            for store in ["us", "ap"] {
+                let key = (repository.clone(), StoreName::new(store));
+                metrics::gauge!(names::MIRROR_LAG_SECONDS, &labels(&key.0, &key.1)).set(0.0);
+                let before = Seen {
+                    on: [false; Alarm::ALL.len()],
+                    since: Instant::now(),
+                    failed: 0,
+                    transferred: 0,
+                    too_many_fail: false,
+                };
+                seen.insert(key, before);
+            }
+            let asleep = super::super::Asleep {
+                store: StoreName::new("us"),
+                mode: policies::mirror_order::Mode::Async,
+                why: "the repository is frozen".to_owned(),
+            };
+            mirrors.let_sleep(&repository, vec![asleep]);
+            forget(&mirrors, &mut seen);
+        });
+        assert_eq!(told(&handle, "us"), ["NaN", "1"]);
+        assert_eq!(told(&handle, "ap"), ["NaN", "0"]);
+    }
 
     #[test]
     fn looks_come_the_rarer_the_longer_they_take() {

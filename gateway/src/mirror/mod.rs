@@ -37,7 +37,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-pub use control::{Mirror, Mirrors};
+pub use control::{Asleep, Mirror, Mirrors};
 pub use source::Source;
 
 use plan::TargetPlan;

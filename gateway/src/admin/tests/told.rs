@@ -1,10 +1,13 @@
 //! What an operator is told of a repository.
 
 use policies::format::build::Take;
+use policies::identity::{Repository, StoreName};
 use policies::key::ObjectKey;
+use policies::mirror_order::Mode;
 use serde_json::Value;
 
 use super::*;
+use crate::mirror::Asleep;
 use crate::repository::miniature::World;
 
 impl Api {
@@ -153,4 +156,31 @@ async fn what_was_deleted_is_explained_by_the_restore_points_that_still_see_it()
     );
     let object = ObjectKey::parse("base/index-9").unwrap();
     assert_eq!(world.door.held(&world.open, &object).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_mirror_that_does_not_run_is_told_as_stalled_and_takes_no_orders() {
+    let world = World::new().await;
+    let api = api(&world);
+    let asleep = Asleep {
+        store: StoreName::new("us"),
+        mode: Mode::Barrier,
+        why: "the repository is frozen".to_owned(),
+    };
+    let repository = Repository::new("prod");
+    api.admin.mirrors.let_sleep(&repository, vec![asleep]);
+    let (_, one) = api.get("/v1/repositories/prod/mirrors/us").await;
+    assert_eq!(one["state"], "stalled");
+    assert_eq!(one["stalled_on"]["reason"], "the repository is frozen");
+    for number in ["restore_points", "seconds", "operations", "bytes"] {
+        assert_eq!(one["lag"][number], Value::Null, "{number}");
+    }
+    let (_, all) = api.get("/v1/repositories/prod").await;
+    assert_eq!(all["mirrors"], serde_json::json!([one]));
+    let said = format!("Bearer {TOKEN}");
+    for order in ["pause", "resume", "resync", "verify"] {
+        let path = format!("/v1/repositories/prod/mirrors/us/{order}");
+        let answer = api.ask(&Method::POST, &path, Some(&said)).await;
+        assert_eq!(answer.status(), StatusCode::CONFLICT, "{order}");
+    }
 }
