@@ -96,6 +96,7 @@ pub async fn run(lookup: &Lookup, plan: Plan) -> Result<(), Failure> {
         task.abort();
     }
     mirrors.stop_all().await;
+    keeper::finish(&door).await;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Finding and reading a store's newest checkpoint, a piece at a time.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use futures::TryStreamExt;
 use policies::identity::{Epoch, Repository};
@@ -44,6 +45,29 @@ pub async fn find(store: &dyn Store, repository: &Repository) -> Result<Option<F
             pieces,
             sequence: head.sequence,
         }));
+    }
+    Ok(None)
+}
+
+/// The journal sequence that the newest checkpoint describes which was written under one of these epochs; None =
+/// there is none that can be read.
+pub async fn described(
+    store: &dyn Store,
+    repository: &Repository,
+    under: RangeInclusive<Epoch>,
+) -> Result<Option<u64>> {
+    let series = pieces(store, repository).await?;
+    let ours = series
+        .iter()
+        .rev()
+        .filter(|(s, _)| under.contains(&s.epoch));
+    for (newest, last) in ours {
+        match read(store, repository, *newest, *last).await {
+            Ok((head, _, _)) if head.whole => return Ok(Some(head.sequence)),
+            Ok(_) => {}
+            Err(e) if e.is_damage() => {}
+            Err(e) => return Err(e),
+        }
     }
     Ok(None)
 }

@@ -27,7 +27,7 @@ mod tests;
 
 pub use follow::Follower;
 pub use horizon::Horizon;
-pub use load::{Position, find};
+pub use load::{Position, described, find};
 pub use piece::{Row, Stored};
 
 use crate::{state, stores};

@@ -11,18 +11,25 @@
 //! which goes on above all that any of them used, and a promotion stand after whoever was there before. The order:
 //! announced in the database, then created in the store; a copy made in between knows one token too many, and that
 //! one its original is about to create.
+//!
+//! A copy that was made while its original ran knows the newest number too. What tells them apart is the store's
+//! checkpoint, some seconds behind the original's commits: one that was written under this database's own epoch and goes
+//! beyond its journal is of another one. Only who holds the lock (or takes it just now) journals anything, so a
+//! database whose lock nobody holds is not compared: what its original wrote since, it wrote under a later epoch. Nor
+//! are checkpoints of other epochs: those of a mirror, of who was there before a recovery or a promotion.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use policies::identity::{Epoch, Repository, StoreName};
 use policies::key::{ObjectKey, RESERVED};
-use policies::lock::{self, Freeze, Lock};
+use policies::lock::{self, Freeze, Lock, Next};
 
 use super::door::OpenRepository;
 use super::ingest::store_failed;
 use super::sequences::Moment;
 use super::{Door, Error};
+use crate::checkpoint;
 use crate::state::State;
 use crate::stores::{self, Store, own};
 
@@ -66,10 +73,7 @@ async fn begin_after_ours(
 /// A database that never stood in a store (a new one; one of a version that did not keep its tokens) can tell nothing
 /// from a token: anchors, reserved numbers and unknown content stop it if it must be stopped.
 async fn has_stood(state: &dyn State, at: &StoreName) -> stores::Result<bool> {
-    state
-        .has_stood(at)
-        .await
-        .map_err(|e| stores::Error::Failed(e.to_string().into()))
+    state.has_stood(at).await.map_err(unknown)
 }
 
 /// The newest number in the store is that of a start on another state database.
@@ -86,7 +90,7 @@ async fn is_strange(
     let known = state
         .knows_incarnation(at, String::from_utf8_lossy(&token).trim())
         .await
-        .map_err(|e| stores::Error::Failed(e.to_string().into()))?;
+        .map_err(unknown)?;
     Ok(!known)
 }
 
@@ -101,7 +105,7 @@ async fn take_number(
     state
         .announce_incarnation(at, &token)
         .await
-        .map_err(|e| stores::Error::Failed(e.to_string().into()))?;
+        .map_err(unknown)?;
     for _ in 0..TRIES {
         let known = own::names(store, &format!("{RESERVED}incarnation-")).await?;
         if only_after_ours && is_strange(state, at, store, known.last()).await? {
@@ -125,6 +129,10 @@ async fn take_number(
         }
     }
     Err(stores::Error::Busy)
+}
+
+fn unknown(e: impl std::fmt::Display) -> stores::Error {
+    stores::Error::Failed(e.to_string().into())
 }
 
 fn number(name: &ObjectKey) -> Option<u64> {
@@ -235,11 +243,40 @@ impl Door {
             }
             let store = open.store.as_ref();
             let known = own::names(store, &format!("{RESERVED}incarnation-")).await?;
-            is_strange(state, at, store, known.last()).await
+            if is_strange(state, at, store, known.last()).await? {
+                return Ok(true);
+            }
+            self.is_behind_checkpoint(open).await
         };
         looked
             .await
             .map_err(|e: stores::Error| store_failed("look who worked in the store", &e))
+    }
+
+    /// The store's checkpoint describes more than this database committed under the same epoch.
+    async fn is_behind_checkpoint(&self, open: &OpenRepository) -> stores::Result<bool> {
+        let state = self.state.as_ref();
+        let row = state.lock(open.id).await.map_err(unknown)?;
+        let ours = match row.lock {
+            Lock::Held { epoch, .. } | Lock::Draining { epoch, .. } => epoch..=epoch,
+            // The anchor may be there, and its original may have gone on.
+            Lock::Fenced {
+                epoch,
+                next: Next::Hold(_) | Next::Release | Next::Freeze(_),
+                ..
+            } => epoch..=epoch.next(),
+            Lock::Fenced {
+                next: Next::Recover,
+                ..
+            }
+            | Lock::Vacant { .. }
+            | Lock::Frozen { .. } => return Ok(false),
+        };
+        // The checkpoint first: another node may be writing both.
+        let described = checkpoint::described(open.store.as_ref(), &open.name, ours).await;
+        let described = described.map_err(unknown)?;
+        let journal = state.usage(open.id).await.map_err(unknown)?.sequence;
+        Ok(described.is_some_and(|sequence| sequence > journal))
     }
 
     pub(super) fn in_store(&self, name: &StoreName) -> Vec<Arc<OpenRepository>> {

@@ -13,6 +13,8 @@ use super::{Door, OpenRepository};
 use crate::checkpoint::{self, Follower};
 
 const INTERVAL: Duration = Duration::from_secs(5);
+/// At the end of the process.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One repository's checkpoint on its own store, whichever that is.
 #[derive(Debug, Default)]
@@ -28,21 +30,43 @@ pub async fn run(door: Arc<Door>, name: Repository) {
         if let Err(e) = door.look_elsewhere(&open).await {
             tracing::warn!(repository = %name, cause = %e, "whether a mirror was promoted could not be looked up; trying again");
         }
-        match door.leads().await {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(e) => {
-                tracing::warn!(repository = %name, cause = %e, "which node leads could not be asked");
-                continue;
-            }
-        }
-        if let Err(e) = keeper.keep(&door, &open).await {
-            tracing::warn!(repository = %name, cause = %e, "the store's checkpoint could not be brought up to date; trying again");
-        }
+        keeper.keep_if_leading(&door, &open).await;
+    }
+}
+
+/// At the end of the process: what was written since the last look.
+pub async fn finish(door: &Door) {
+    let repositories = door.repositories();
+    let kept = repositories.values().map(async |open| {
+        let mut keeper = Keeper::default();
+        keeper.keep_if_leading(door, open).await;
+    });
+    if tokio::time::timeout(PATIENCE, futures::future::join_all(kept))
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "the stores' checkpoints stay some seconds behind: not all answered in time"
+        );
     }
 }
 
 impl Keeper {
+    async fn keep_if_leading(&mut self, door: &Door, open: &OpenRepository) {
+        let name = &open.name;
+        match door.leads().await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(e) => {
+                tracing::warn!(repository = %name, cause = %e, "which node leads could not be asked");
+                return;
+            }
+        }
+        if let Err(e) = self.keep(door, open).await {
+            tracing::warn!(repository = %name, cause = %e, "the store's checkpoint could not be brought up to date; trying again");
+        }
+    }
+
     /// Brings the checkpoint up to date, if what this gateway knows of the repository is current: also while an
     /// operator has it frozen, since pins and what a roll-back changes come to it then.
     pub(super) async fn keep(

@@ -1,7 +1,10 @@
 //! For tests: a door over a directory store and a SQLite file, and a cluster in miniature that writes through it.
 
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,6 +123,14 @@ impl World {
         Self::start(files, site, cluster).await
     }
 
+    /// Copies the state database as it is on the disk, with its log, while the gateway runs.
+    pub fn copy_database_while_it_runs(&self, to: &str) {
+        for end in ["", "-wal"] {
+            let from = self.files.path().join(format!("{DATABASE}{end}"));
+            std::fs::copy(from, self.files.path().join(format!("{to}{end}"))).unwrap();
+        }
+    }
+
     /// Another start after the file of the state database was emptied.
     pub async fn empty_database(self) -> Self {
         let (files, site, cluster) = self.end().await;
@@ -183,6 +194,14 @@ impl World {
             .await
         };
         [node(one).await, node(two).await]
+    }
+
+    /// One more gateway on the same store, by a state database that it shares with this one.
+    pub async fn another_node(&self, state: Arc<dyn State>) -> Self {
+        let directory = Directory::open(self.files.path().join("store")).await;
+        let (files, site) = (Arc::clone(&self.files), self.site);
+        let cluster = build::Cluster::new(7, site.base, Style::default());
+        Self::over(files, site, cluster, state, Arc::new(directory.unwrap())).await
     }
 
     async fn over(
@@ -326,6 +345,20 @@ impl World {
         found.sort();
         found
     }
+}
+
+/// Polls some work so many times, then lets it go: the process died there. None = it was not done.
+pub async fn cut<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut left = polls;
+    poll_fn(move |cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        work.as_mut().poll(cx).map(Some)
+    })
+    .await
 }
 
 pub fn caller() -> Caller {

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::repository::Error;
 use crate::repository::handover::Ask;
-use crate::repository::miniature::{DATABASE, World};
+use crate::repository::miniature::{DATABASE, World, cut};
+use crate::repository::{Error, keeper};
+use crate::state::postgres::tests::nodes;
+use crate::stores::faults::{Fault, Faulty, Gate};
+use crate::stores::metrics::Operation;
 
 const COPY: &str = "copy.db";
 
@@ -40,6 +43,7 @@ async fn a_start_knows_the_starts_before_it() {
     let mut world = World::new().await;
     for name in ["one", "two", "three"] {
         world.snapshot(name).await;
+        keeper::finish(&world.door).await;
         world = world.restart().await;
         assert_eq!(frozen(&world), None);
     }
@@ -84,6 +88,146 @@ async fn a_database_whose_copy_worked_since_freezes_until_it_is_recovered() {
         .unwrap();
     let again: BTreeSet<u64> = &(&numbers(&world).await - &before) - &original;
     assert!(again.is_disjoint(&copied), "{again:?} and {copied:?}");
+}
+
+/// A data file's name, which no root needs.
+fn data(n: usize) -> String {
+    format!("base/indices/Xq3sGkWcTfSf6Y1nC3mBvw/0/__Zq3sGkWcTfSf6Y1nC3mB{n:02}")
+}
+
+async fn write(world: &World, names: std::ops::Range<usize>) {
+    for n in names {
+        let written = world.put(&data(n), b"by the original".to_vec()).await;
+        written.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_was_made_while_its_original_ran_freezes_when_the_original_wrote_more() {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    world.copy_database_while_it_runs(COPY);
+    // Objects and no root, and then it stops for good.
+    write(&world, 0..3).await;
+    let original = numbers(&world).await;
+    keeper::finish(&world.door).await;
+
+    let world = world.restart_on(COPY).await;
+    assert_eq!(frozen(&world), Some(Freeze::OtherGateway));
+    let refused = world.put(&data(4), b"by the copy".to_vec()).await;
+    assert!(matches!(refused, Err(Error::SlowDown(_))), "{refused:?}");
+    recover(&world).await;
+    let written = world.put(&data(4), b"by the copy".to_vec()).await;
+    written.unwrap();
+    let copied: BTreeSet<u64> = &numbers(&world).await - &original;
+    let newest = *original.last().unwrap();
+    assert!(copied.iter().all(|used| *used > newest), "{copied:?}");
+    let same = world.put(&data(0), b"by the original".to_vec()).await;
+    same.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_that_was_made_in_the_middle_of_a_hand_over_freezes_when_its_original_finished_it_and_wrote()
+ {
+    let (asleep, mut faulty) = (Gate::closed(), None);
+    let world = World::new().await;
+    let world = world
+        .restart_behind(|store| {
+            let store = Arc::new(Faulty::new(store));
+            faulty = Some(Arc::clone(&store));
+            store
+        })
+        .await;
+    // The first write takes the lock; of that, the anchor is the first thing that is created.
+    let hold = Fault::Hold(Arc::clone(&asleep));
+    faulty.unwrap().plan(Operation::Begin, hold);
+    let copying = async {
+        asleep.reached().await;
+        world.copy_database_while_it_runs(COPY);
+        asleep.open();
+    };
+    tokio::join!(write(&world, 0..3), copying);
+    keeper::finish(&world.door).await;
+    let world = world.restart_on(COPY).await;
+    assert_eq!(frozen(&world), Some(Freeze::OtherGateway));
+    recover(&world).await;
+}
+
+#[tokio::test]
+async fn a_copy_whose_original_wrote_nothing_more_goes_on() {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    world.copy_database_while_it_runs(COPY);
+    keeper::finish(&world.door).await;
+    let world = world.restart_on(COPY).await;
+    assert_eq!(frozen(&world), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_killed_at_any_time_knows_the_checkpoint_that_it_left() {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    for round in 0..20 {
+        let polls = 1 + 7 * round;
+        let written = async {
+            let names = 4 * round..4 * round + 4;
+            tokio::join!(write(&world, names), keeper::finish(&world.door));
+            keeper::finish(&world.door).await;
+        };
+        let _killed_before_its_end = cut(polls, written).await;
+        world = world.restart().await;
+        assert_eq!(frozen(&world), None, "killed after {polls} polls");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_does_not_meet_the_checkpoint_of_who_was_there_before() {
+    let (mut carried_on, mut done) = (0, false);
+    for polls in (1..).step_by(6) {
+        let mut world = World::new().await;
+        world.snapshot("one").await;
+        world.copy_database_while_it_runs(COPY);
+        write(&world, 0..40).await;
+        keeper::finish(&world.door).await;
+        let world = world.restart_on(COPY).await;
+        assert_eq!(frozen(&world), Some(Freeze::OtherGateway));
+        done = cut(polls, recover(&world)).await.is_some();
+        let row = world.door.state().lock(world.open.id).await.unwrap();
+        let begun = !matches!(
+            row.lock,
+            Lock::Frozen {
+                reason: Freeze::OtherGateway,
+                ..
+            }
+        );
+        // Nothing was written since.
+        let world = world.restart_on(COPY).await;
+        let expected = (!begun).then_some(Freeze::OtherGateway);
+        assert_eq!(frozen(&world), expected, "killed after {polls} polls");
+        if done {
+            write(&world, 50..51).await;
+            break;
+        }
+        carried_on += usize::from(begun);
+    }
+    assert!(done && carried_on > 0, "{carried_on} recoveries were cut");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_starts_beside_one_that_writes_knows_its_checkpoint() {
+    let [one, two, three] = nodes().await;
+    let [mut one, two] = World::nodes([one, two]).await;
+    one.snapshot("one").await;
+    let (_, (), (), three) = tokio::join!(
+        write(&one, 0..20),
+        keeper::finish(&one.door),
+        keeper::finish(&two.door),
+        one.another_node(three)
+    );
+    for node in [&one, &two, &three] {
+        assert_eq!(frozen(node), None);
+    }
+    write(&three, 20..21).await;
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ use crate::stores::faults::{Fault, Faulty, Gate};
 use crate::stores::metrics::Operation;
 use crate::stores::unreachable::Unreachable;
 
+mod checkpoints;
 mod cold;
 mod crashes;
 mod nodes;

@@ -1,33 +1,16 @@
 //! A process that dies at any step of a write, and the start after it.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
 use policies::format::build::Request;
 
 use crate::repository::handover::Ask;
-use crate::repository::miniature::World;
+use crate::repository::miniature::{World, cut};
 use crate::stores::faults::{Fault, Faulty};
 use crate::stores::late::{self, Late};
 use crate::stores::metrics::Operation;
 use crate::stores::{Error, Store};
-
-/// Polls some work so many times, then lets it go: the process died there. None = it was not done.
-async fn cut<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    let mut left = polls;
-    poll_fn(move |cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        work.as_mut().poll(cx).map(Some)
-    })
-    .await
-}
 
 /// The first request of this kind of the snapshot's, and those before and after it.
 fn split(requests: Vec<Request>, kind: &str) -> (Vec<Request>, Request, Vec<Request>) {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// What an applier does to the store that is brought back, by hand.
-async fn reconcile(gateway: &Gateway, disks: &Disks) {
+pub(super) async fn reconcile(gateway: &Gateway, disks: &Disks) {
     let (open, eu) = (gateway.open(), StoreName::new("eu"));
     copy_tree(&disks.path("us/base"), &disks.path("eu/base"));
     let visible = gateway.contents().await;
