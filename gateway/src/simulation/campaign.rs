@@ -1,6 +1,7 @@
 //! Many schedules, one seed each.
 //!
-//! `SNAPGATE_SCHEDULES` sets how many (default 200), `SNAPGATE_SCHEDULES_FROM` the first seed (default 0);
+//! `SNAPGATE_SCHEDULES` sets how many (default 200), `SNAPGATE_SCHEDULES_FROM` the first seed (default 0; of each mutant's
+//! search 1);
 //! `SNAPGATE_SCHEDULE=n` runs that one and prints what happened.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use super::history::Event;
 use super::mutants::Mutant;
 use super::{checker, files, run};
 
-fn number(variable: &str) -> Option<u64> {
+pub fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 

@@ -32,6 +32,8 @@ pub struct Coverage {
     freezes: u64,
     /// Effects of gateways that had died before.
     late: u64,
+    /// Commits whose cluster held the lock when it asked, and which were under way when another one came to hold it.
+    overtaken: u64,
     /// Commits under way when their gateway died, by stage.
     cut: [u64; STAGES],
 }
@@ -53,11 +55,17 @@ impl Coverage {
             }
             Event::Asked {
                 operation,
+                cluster,
                 life,
                 asked: Asked::Put { key, .. },
-                ..
             } if commits(key) => {
-                let write = (*life, key.clone(), Stage::Asked);
+                let write = Write {
+                    cluster,
+                    life: *life,
+                    key: key.clone(),
+                    of_holder: seen.holder_of(*life) == Some(*cluster),
+                    stage: Stage::Asked,
+                };
                 seen.writes.insert(*operation, write);
             }
             Event::Told { operation, told } => {
@@ -74,17 +82,26 @@ impl Coverage {
                     seen.reached(lineage, name, Stage::InStore);
                 }
             }
-            Event::Lock { state, .. } => {
+            Event::Lock {
+                lineage,
+                state,
+                holder,
+                ..
+            } => {
+                if let (Some(holder), "held") = (holder, state.as_str()) {
+                    self.overtaken += seen.overtaken_by(*lineage, holder);
+                    seen.holders.insert(*lineage, holder.clone());
+                }
                 self.epochs += u64::from(state == "held");
                 self.freezes += u64::from(state.contains("frozen"));
             }
             Event::Ended { life } => {
                 self.kills += 1;
                 seen.ended.push(*life);
-                for (_, _, stage) in seen.writes.values().filter(|(of, _, _)| of == life) {
-                    self.cut[*stage as usize] += 1;
+                for write in seen.writes.values().filter(|write| write.life == *life) {
+                    self.cut[write.stage as usize] += 1;
                 }
-                seen.writes.retain(|_, (of, _, _)| of != life);
+                seen.writes.retain(|_, write| write.life != *life);
             }
             Event::Asked { .. }
             | Event::IntentEnded { .. }
@@ -96,27 +113,63 @@ impl Coverage {
         }
     }
 
-    /// Gateways died at every stage of a commit, and what they had sent came later.
+    /// Gateways died at every stage of a commit, what they had sent came later, and hand-overs overtook writes.
     pub fn is_whole(&self) -> bool {
-        self.acknowledged > self.schedules && self.late > 0 && self.cut.iter().all(|n| *n > 0)
+        self.acknowledged > self.schedules
+            && self.late > 0
+            && self.overtaken > self.schedules / 20
+            && self.cut.iter().all(|n| *n > 0)
     }
 }
 
 #[derive(Default)]
 struct Seen {
     lineage_of: BTreeMap<Life, Lineage>,
+    /// Who holds the lock, or held it last.
+    holders: BTreeMap<Lineage, String>,
     ended: Vec<Life>,
-    /// Operation -> whose commit of which key, and how far it is.
-    writes: BTreeMap<usize, (Life, String, Stage)>,
+    /// By operation.
+    writes: BTreeMap<usize, Write>,
+}
+
+/// A commit under way.
+struct Write {
+    cluster: &'static str,
+    life: Life,
+    key: String,
+    of_holder: bool,
+    stage: Stage,
 }
 
 impl Seen {
+    fn holder_of(&self, life: Life) -> Option<&str> {
+        let lineage = self.lineage_of.get(&life)?;
+        self.holders.get(lineage).map(String::as_str)
+    }
+
+    fn on(&mut self, lineage: Lineage) -> impl Iterator<Item = &mut Write> {
+        let lineage_of = &self.lineage_of;
+        self.writes
+            .values_mut()
+            .filter(move |write| lineage_of.get(&write.life) == Some(&lineage))
+    }
+
     fn reached(&mut self, lineage: Lineage, key: &str, stage: Stage) {
-        for (life, written, at) in self.writes.values_mut() {
-            if written == key && self.lineage_of.get(life) == Some(&lineage) {
-                *at = stage.max(*at);
+        for write in self.on(lineage).filter(|write| write.key == key) {
+            write.stage = stage.max(write.stage);
+        }
+    }
+
+    /// Each write counts once.
+    fn overtaken_by(&mut self, lineage: Lineage, holder: &str) -> u64 {
+        let mut overtaken = 0;
+        for write in self.on(lineage) {
+            if write.of_holder && write.cluster != holder {
+                write.of_holder = false;
+                overtaken += 1;
             }
         }
+        overtaken
     }
 }
 
@@ -130,9 +183,15 @@ impl fmt::Display for Coverage {
         let [asked, open, stored, recorded] = self.cut;
         write!(
             f,
-            "{} events, {} acknowledged, {} epochs held, {} freezes, {} gateways killed, {} effects after their gateway's death; \
-             commits cut off before their intent {asked}, before their effect {open}, before their record {stored}, before their answer {recorded}",
-            self.events, self.acknowledged, self.epochs, self.freezes, self.kills, self.late,
+            "{} events, {} acknowledged, {} epochs held, {} freezes, {} gateways killed, {} effects after their gateway's death, \
+             {} commits overtaken by a hand-over; commits cut off before their intent {asked}, before their effect {open}, before their record {stored}, before their answer {recorded}",
+            self.events,
+            self.acknowledged,
+            self.epochs,
+            self.freezes,
+            self.kills,
+            self.late,
+            self.overtaken,
         )
     }
 }

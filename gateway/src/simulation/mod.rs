@@ -2,7 +2,7 @@
 //! store and a network that do what they can to break it.
 //!
 //! One thread, paused time, one seed: a schedule is a few minutes of two clusters, an operator, and a nemesis that
-//! pauses, kills at any step, clones and restores gateways and sets clocks wrong, while the network loses, holds
+//! pauses, kills at any step, clones and restores gateways and sets clocks wrong, while the network loses, slows, holds
 //! back, repeats and overtakes requests. What happened is judged afterwards by a [`checker`] that shares no
 //! code with what it judges, and that must notice each of the [`mutants::Mutant`]s.
 //!
@@ -46,8 +46,9 @@ const WORKS: Duration = Duration::from_secs(90);
 const LATE: Duration = Duration::from_secs(130);
 /// How long what was paused may still be busy, in fair weather: writes wait 25 s for a hand-over.
 const WAKES: Duration = Duration::from_secs(45);
+
 fn weather(random: &mut StdRng) -> Weather {
-    match random.random_range(0..4) {
+    match random.random_range(0..5) {
         0 => CALM,
         1 => Weather {
             lost: 10,
@@ -59,12 +60,14 @@ fn weather(random: &mut StdRng) -> Weather {
             twice: 25,
             ..CALM
         },
+        3 => Weather { slow: 80, ..CALM },
         _ => Weather {
             lost: 15,
             answer_lost: 25,
             held: 15,
             twice: 15,
             busy: 10,
+            slow: 30,
         },
     }
 }

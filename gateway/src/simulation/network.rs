@@ -17,6 +17,7 @@ pub struct Weather {
     pub held: u32,
     pub twice: u32,
     pub busy: u32,
+    pub slow: u32,
 }
 
 pub const CALM: Weather = Weather {
@@ -25,7 +26,11 @@ pub const CALM: Weather = Weather {
     held: 0,
     twice: 0,
     busy: 0,
+    slow: 0,
 };
+
+/// A slow request is answered while its sender still waits, and longer after it was sent than a hand-over takes.
+const SLOW_MS: u64 = 4_000;
 
 /// All wires of a schedule: one source of chance, and an end to bad weather.
 #[derive(Clone, Debug)]
@@ -71,12 +76,15 @@ impl Network {
             Fate::Twice
         } else if hit(weather.busy) {
             Fate::Busy
+        } else if hit(weather.slow) {
+            Fate::Slow
         } else {
             Fate::Fair
         };
         Draw {
             fate,
             there: Duration::from_millis(random.random_range(0..8)),
+            slow: Duration::from_millis(random.random_range(100..SLOW_MS)),
             back: Duration::from_millis(random.random_range(0..8)),
             late: Duration::from_millis(random.random_range(100..120_000)),
         }
@@ -87,6 +95,7 @@ impl Network {
 pub struct Draw {
     pub fate: Fate,
     pub there: Duration,
+    pub slow: Duration,
     pub back: Duration,
     pub late: Duration,
 }
@@ -100,4 +109,6 @@ pub enum Fate {
     Held,
     Twice,
     Busy,
+    /// A hand-over may begin and end while it is on its way.
+    Slow,
 }

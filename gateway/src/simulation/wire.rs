@@ -76,6 +76,7 @@ impl Wire {
         let fate = match (kind, draw.fate) {
             (Kind::Reads, Fate::Held | Fate::Twice) | (Kind::Deletes, Fate::Twice) => Fate::Fair,
             (Kind::Deletes, Fate::Held) => Fate::Lost,
+            (Kind::Deletes, Fate::Slow) => Fate::Fair,
             (Kind::Reads | Kind::Changes | Kind::Deletes, fate) => fate,
         };
         if fate == Fate::Busy {
@@ -85,11 +86,17 @@ impl Wire {
         let shelf = self.shelf.clone();
         if fate != Fate::Lost {
             tokio::spawn(async move {
-                let late = fate == Fate::Held;
-                tokio::time::sleep(if late { draw.late } else { draw.there }).await;
+                let there = match fate {
+                    Fate::Held => draw.late,
+                    Fate::Slow => draw.slow,
+                    Fate::Fair | Fate::Lost | Fate::AnswerLost | Fate::Twice | Fate::Busy => {
+                        draw.there
+                    }
+                };
+                tokio::time::sleep(there).await;
                 let done = act(&shelf);
                 tokio::time::sleep(draw.back).await;
-                if matches!(fate, Fate::Fair | Fate::Twice) {
+                if matches!(fate, Fate::Fair | Fate::Twice | Fate::Slow) {
                     drop(answer.send(done));
                 }
                 if fate == Fate::Twice {
