@@ -239,6 +239,14 @@ impl OpenRepository {
         }
     }
 
+    /// Of a write that may have taken effect: a repeat learns who holds the lock now.
+    pub(super) fn lock_moved(&self) -> Error {
+        Error::SlowDown(format!(
+            "The writer lock of repository '{}' moved during this write; try again.",
+            self.name
+        ))
+    }
+
     /// A failed transaction as its client reads it; a moved lock is looked at again.
     pub(super) fn write_failed(&self, caller: &Caller, e: WriteError) -> Error {
         match e {
@@ -246,10 +254,7 @@ impl OpenRepository {
                 self.gate.saw(*row);
                 match self.ask(caller, Writing::Once) {
                     Verdict::Refuse(refusal) => self.refused(&refusal),
-                    Verdict::Admit(_) | Verdict::Take | Verdict::Wait => Error::SlowDown(format!(
-                        "The writer lock of repository '{}' moved during this write; try again.",
-                        self.name
-                    )),
+                    Verdict::Admit(_) | Verdict::Take | Verdict::Wait => self.lock_moved(),
                 }
             }
             WriteError::Exists(_) | WriteError::KeyBusy => {

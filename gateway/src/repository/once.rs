@@ -72,6 +72,11 @@ impl Door {
                 Ok((row.etag.clone(), row.modified_ms))
             }
             Err(WriteError::Exists(_)) => Err(overwrite_refused(open, &found.class, &to.key)),
+            // Its bytes are in the store, and a recovery that reads the store lists them: this is no refusal.
+            Err(WriteError::LockMoved(row)) => {
+                open.gate.saw(*row);
+                Err(open.lock_moved())
+            }
             Err(e) => {
                 if matches!(e, WriteError::KeyBusy) {
                     self.look_at_journal(open).await?;

@@ -2,10 +2,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::repository::miniature::World;
+use crate::repository::miniature::{World, cut};
 use crate::repository::pair::{Pair, Place};
 use crate::repository::{WriteCondition, handover};
-use crate::stores::faults::{Fault, Gate};
+use crate::stores::faults::{Fault, Faulty, Gate};
 use crate::stores::metrics::Operation;
 
 async fn adopt(world: &World) -> Result<Scan, handover::Error> {
@@ -304,19 +304,73 @@ const REGISTRATION: &str = "base/tests-Zq3sGkWcTfSf6Y1nC3mBvw/master.dat";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_starts_while_a_cluster_registers_at_another_has_nothing_to_adopt() {
-    let pair = Pair::new(Place::TwoNodes).await;
-    // Vacant again, as before a repository's first snapshot.
-    let ask = handover::Ask::Unlock;
-    let unlocked = pair.first.door.hand_over(&pair.first.open, ask, None).await;
-    unlocked.unwrap();
-    let asleep = Gate::closed();
+    for dies in [false, true] {
+        let pair = Pair::new(Place::TwoNodes).await;
+        // Vacant again, as before a repository's first snapshot.
+        let ask = handover::Ask::Unlock;
+        let unlocked = pair.first.door.hand_over(&pair.first.open, ask, None).await;
+        unlocked.unwrap();
+        let asleep = Gate::closed();
+        let hold = Fault::HoldAfter(Arc::clone(&asleep));
+        pair.first.store.plan(Operation::Publish, hold);
+        let put = pair.first.put(REGISTRATION, "seed", WriteCondition::Always);
+        asleep.reached().await;
+        if dies {
+            put.abort();
+            pair.first.door.recover().await.unwrap();
+            let row = pair.first.open.gate.row();
+            assert!(matches!(row.lock, Lock::Vacant { .. }), "{row:?}");
+        }
+        pair.second.door.recover().await.unwrap();
+        let row = pair.second.open.gate.row();
+        assert!(matches!(row.lock, Lock::Vacant { .. }), "{row:?}");
+        if !dies {
+            asleep.open();
+            put.await.unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_dies_while_a_cluster_registers_comes_back_serving() {
+    let (asleep, mut faulty) = (Gate::closed(), None);
+    let world = World::new().await;
+    let world = world
+        .restart_behind(|store| {
+            let store = Arc::new(Faulty::new(store));
+            faulty = Some(Arc::clone(&store));
+            store
+        })
+        .await;
     let hold = Fault::HoldAfter(Arc::clone(&asleep));
-    pair.first.store.plan(Operation::Publish, hold);
-    let put = pair.first.put(REGISTRATION, "seed", WriteCondition::Always);
-    asleep.reached().await;
-    pair.second.door.recover().await.unwrap();
-    let row = pair.second.open.gate.row();
+    faulty.take().unwrap().plan(Operation::Publish, hold);
+    tokio::select! {
+        answered = world.put(REGISTRATION, b"seed".to_vec()) => panic!("{answered:?}"),
+        () = asleep.reached() => {}
+    }
+    assert_eq!(world.objects(), [REGISTRATION], "it lies in the store");
+    let mut world = world.restart().await;
+    let row = world.open.gate.row();
     assert!(matches!(row.lock, Lock::Vacant { .. }), "{row:?}");
-    asleep.open();
-    put.await.unwrap().unwrap();
+    world.put(REGISTRATION, b"seed".to_vec()).await.unwrap();
+    world.snapshot("one").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_dies_at_any_step_of_a_registration_comes_back_serving() {
+    for polls in 1.. {
+        let world = World::new().await;
+        let written = cut(polls, world.put(REGISTRATION, b"seed".to_vec())).await;
+        let mut world = world.restart().await;
+        let row = world.open.gate.row();
+        assert!(
+            matches!(row.lock, Lock::Vacant { .. }),
+            "killed after {polls} polls: {row:?}"
+        );
+        world.snapshot("one").await;
+        if let Some(written) = written {
+            written.unwrap();
+            break;
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::repository::WriteCondition;
-use crate::repository::pair::{Pair, Place, Side};
+use crate::repository::pair::{Pair, Place, Put, Side};
+use crate::repository::{self, WriteCondition};
 use crate::stores::faults::{Fault, Gate};
 use crate::stores::metrics::Operation;
 
@@ -27,7 +27,7 @@ async fn over_a_hand_over(
     key: &str,
     operation: Operation,
     fault: fn(Arc<Gate>) -> Fault,
-) -> (bool, Option<String>, Pair) {
+) -> (Put, Option<String>, Pair) {
     let pair = Pair::new(Place::TwoNodes).await;
     let asleep = Gate::closed();
     pair.first.store.plan(operation, fault(Arc::clone(&asleep)));
@@ -47,13 +47,13 @@ async fn over_a_hand_over(
             .unwrap(),
         []
     );
-    (told.is_ok(), there, pair)
+    (told, there, pair)
 }
 
 #[tokio::test]
 async fn a_write_that_was_paused_before_its_publish_has_no_effect_after_a_hand_over() {
     let (told, there, pair) = over_a_hand_over(SNAPSHOT, Operation::Publish, Fault::Hold).await;
-    assert!(!told);
+    assert!(told.is_err());
     assert_eq!(there, None);
     assert_eq!(pair.second.in_store(SNAPSHOT).await, None);
 }
@@ -63,14 +63,23 @@ async fn a_write_that_was_paused_after_its_publish_was_committed_by_the_hand_ove
     let (told, there, _pair) =
         over_a_hand_over(SNAPSHOT, Operation::Publish, Fault::HoldAfter).await;
     // Its own commit came late: its client is told to repeat, and a repeat by the holder finds it.
-    assert!(!told);
+    assert!(told.is_err());
     assert_eq!(there.as_deref(), Some(TEXT));
 }
 
 #[tokio::test]
 async fn a_write_once_object_that_was_published_before_a_hand_over_is_not_recorded_after_it() {
     let (told, there, pair) = over_a_hand_over(DATA, Operation::Publish, Fault::HoldAfter).await;
-    assert!(!told);
+    // No refusal: a recovery that reads the store lists what was published. A repeat is refused.
+    assert!(
+        matches!(told, Err(repository::Error::SlowDown(_))),
+        "{told:?}"
+    );
+    let again = pair.first.write(DATA, TEXT).await;
+    assert!(
+        matches!(again, Err(repository::Error::Refused(_))),
+        "{again:?}"
+    );
     assert_eq!(there, None);
     // The orphan is in nobody's way: the new holder writes the name.
     assert_eq!(pair.second.in_store(DATA).await.as_deref(), Some(TEXT));
