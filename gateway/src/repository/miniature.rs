@@ -196,6 +196,19 @@ impl World {
         [node(one).await, node(two).await]
     }
 
+    /// One more gateway on the same store, on a state database of its own; it reaches the store by what `around` makes
+    /// of it.
+    pub async fn another_gateway(
+        &self,
+        database: &str,
+        around: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> Self {
+        let directory = Directory::open(self.files.path().join("store")).await;
+        let store = around(Arc::new(directory.unwrap()));
+        let cluster = build::Cluster::new(7, self.site.base, Style::default());
+        Self::start_with(Arc::clone(&self.files), self.site, cluster, database, store).await
+    }
+
     /// One more gateway on the same store, by a state database that it shares with this one.
     pub async fn another_node(&self, state: Arc<dyn State>) -> Self {
         let directory = Directory::open(self.files.path().join("store")).await;

@@ -189,6 +189,13 @@ impl Door {
         if !open.gate.told().lock.catalog_is_current() {
             return Ok(());
         }
+        // Whoever was here before stops at this start's number. An epoch that came before it is met now.
+        self.resume_lock(open)
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))?;
+        if !open.gate.told().lock.catalog_is_current() {
+            return Ok(());
+        }
         self.look_at_journal(open).await?;
         self.resolve_abandoned(open).await?;
         if !swept.contains(&open.plan.store) {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use policies::identity::Cluster;
+
 use super::*;
 use crate::repository::handover::Ask;
 use crate::repository::miniature::{DATABASE, World, cut};
@@ -240,6 +242,33 @@ async fn a_number_that_another_database_takes_at_the_same_time_is_noticed() {
     let state = original.door.state().as_ref();
     let late = begin_after_ours(state, &at, world.store.as_ref()).await;
     assert_eq!(late.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_epoch_that_came_between_a_starts_look_and_its_number_freezes_it() {
+    let mut world = World::new().await;
+    world.snapshot("one").await;
+    world.copy_database_while_it_runs(COPY);
+    let asleep = Gate::closed();
+    // What a start creates first comes after its look at the epochs.
+    let behind = |store: Arc<dyn Store>| {
+        let store = Faulty::new(store);
+        store.plan(Operation::Begin, Fault::Hold(Arc::clone(&asleep)));
+        Arc::new(store) as Arc<dyn Store>
+    };
+    let handed_over = async {
+        asleep.reached().await;
+        let ask = Ask::Lock {
+            writer: Cluster::new("a"),
+            force: true,
+            wait_mirror: None,
+        };
+        let row = world.door.hand_over(&world.open, ask, None).await.unwrap();
+        asleep.open();
+        row.lock.epoch()
+    };
+    let (copy, anchor) = tokio::join!(world.another_gateway(COPY, behind), handed_over);
+    assert_eq!(frozen(&copy), Some(Freeze::AnchorAhead { anchor }));
 }
 
 #[tokio::test]
