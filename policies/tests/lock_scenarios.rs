@@ -598,3 +598,17 @@ fn an_unknown_store_is_adopted_before_it_is_written() {
         .starts("the gateway starts", false);
     insta::assert_snapshot!(story.text);
 }
+
+#[test]
+fn a_mirror_is_not_adopted_over_its_epochs() {
+    let mut story = Story::new(Mode::Auto);
+    let mirror = Freeze::UnadoptedMirror("us".into());
+    story
+        .happens("the store holds a mirror", Event::Doubt(mirror))
+        .happens("adopted", Event::Adopted { anchor: Epoch(4) })
+        .happens(
+            "adopted, a copy without anchors",
+            Event::Adopted { anchor: Epoch(0) },
+        );
+    insta::assert_snapshot!(story.text);
+}

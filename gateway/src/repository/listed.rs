@@ -110,11 +110,7 @@ impl Door {
             }
             Err(e) => Err(e),
         };
-        let alone_here = match admitted {
-            Ok(admitted) => self.alone_on_store(open).await.map(|()| admitted),
-            Err(e) => Err(e),
-        };
-        let admitted = match alone_here {
+        let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(e) => {
                 give_up(prepared.upload).await;
@@ -123,6 +119,7 @@ impl Door {
                 return Err(e);
             }
         };
+        prepared.listed = admitted.is_some();
         let done = self
             .commit(caller, found, permit, to, prepared, current, answer, None)
             .await;

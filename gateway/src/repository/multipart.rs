@@ -176,6 +176,7 @@ impl Door {
             details: some(details),
             completes: Some(upload.to_owned()),
             root: None,
+            listed: false,
             operation: "CompleteMultipartUpload",
             captured: self.captured(&found, upload, &chosen).await?,
             judged: None,

@@ -50,6 +50,8 @@ pub(super) struct Prepared {
     pub completes: Option<String>,
     /// Of a root: the restore point it becomes.
     pub root: Option<CommittedRoot>,
+    /// A description that commits its snapshot: 2.x has no roots.
+    pub listed: bool,
     pub operation: &'static str,
     /// The bytes, of metadata that the guard reads.
     pub captured: Option<Bytes>,
@@ -100,6 +102,7 @@ impl Door {
             details: some(details),
             completes: None,
             root: None,
+            listed: false,
             operation: "PutObject",
             captured: taken.captured.take(),
             judged: None,

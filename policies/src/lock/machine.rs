@@ -342,16 +342,19 @@ fn rebuilt(lock: &Lock, drained: bool) -> Outcome {
     }
 }
 
+/// A store that has epochs of its own is no repository that somebody left there; a mirror's are gone on from by a promotion.
 fn adopted(lock: &Lock, anchor: Epoch) -> Outcome {
     let Lock::Frozen {
         epoch,
-        reason: Freeze::Unadopted | Freeze::UnadoptedMirror(_),
+        reason: reason @ (Freeze::Unadopted | Freeze::UnadoptedMirror(_)),
     } = lock
     else {
         return Outcome::Stay(vec![]);
     };
     if anchor == *epoch {
         moved(Lock::Vacant { epoch: *epoch }, Action::Adopt, vec![])
+    } else if let Freeze::UnadoptedMirror(_) = reason {
+        Outcome::Deny(Denied::NeedsRecover(reason.clone()))
     } else {
         doubt(lock, Freeze::AnchorAhead { anchor })
     }

@@ -214,8 +214,7 @@ impl fmt::Display for Remedy<'_> {
             ),
             Freeze::UnadoptedMirror(store) => write!(
                 f,
-                "an operator makes it the primary: snapgate promote {repository} --store {store} --writer CLUSTER \
-                 (or has it read as it lies there: snapgate adopt {repository})"
+                "an operator makes it the primary: snapgate promote {repository} --store {store} --writer CLUSTER"
             ),
             Freeze::Promoting(store) => write!(
                 f,

@@ -209,6 +209,7 @@ impl Door {
             details: None,
             completes: None,
             root,
+            listed: false,
             operation: "PutObject",
             captured: None,
             footer: None,

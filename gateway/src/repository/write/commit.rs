@@ -27,7 +27,9 @@ impl Door {
         binds: Option<Arc<str>>,
     ) -> Result<(Arc<str>, i64), Error> {
         let open = &found.open;
-        if let Err(e) = self.alone(found).await {
+        if (matches!(found.class, Class::Root(_)) || prepared.listed)
+            && let Err(e) = self.alone_on_store(open).await
+        {
             give_up(prepared.upload).await;
             return Err(e);
         }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use policies::key::Class;
 use policies::lock::{Freeze, Permit};
 
 use super::{Prepared, epoch_of, give_up};
@@ -89,19 +88,9 @@ impl Door {
         }
     }
 
-    /// Before a root is committed: no other gateway has started on this store since this one did.
-    pub(super) async fn alone(&self, found: &Found) -> Result<(), Error> {
-        let Class::Root(_) = &found.class else {
-            return Ok(());
-        };
-        self.alone_on_store(&found.open).await
-    }
-
-    /// No other gateway has started on this repository's store since this one did; else it freezes.
-    pub(in crate::repository) async fn alone_on_store(
-        &self,
-        open: &OpenRepository,
-    ) -> Result<(), Error> {
+    /// Before snapshots are committed: no other gateway has started on this repository's store since this one did; else
+    /// it freezes.
+    pub(super) async fn alone_on_store(&self, open: &OpenRepository) -> Result<(), Error> {
         let Some(ours) = *open.incarnation.lock() else {
             return Err(Error::SlowDown(format!(
                 "Repository '{}' has no number in its store: another gateway could not be noticed; try again.",

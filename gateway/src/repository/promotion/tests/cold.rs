@@ -46,6 +46,29 @@ async fn a_fresh_gateway_takes_a_mirror_over_with_all_that_its_catalog_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_is_to_be_adopted_is_refused_and_can_still_be_promoted() {
+    let disks = Disks::new();
+    let (a, _) = region_a(&disks).await;
+    let mirrored = a.contents().await;
+    a.gone().await;
+    let us = disks.store("us").await;
+    let b = disks.gateway_with("b", "us", [("us", us)]).await;
+    let adopted = b.door.adopt(&b.open(), &|_, _| {}).await;
+    let refused = adopted.unwrap_err().to_string();
+    assert!(
+        refused.contains("snapgate promote prod --store us --writer"),
+        "{refused}"
+    );
+    let Lock::Frozen { reason, .. } = b.lock() else {
+        panic!("{:?}", b.lock());
+    };
+    assert_eq!(reason, Freeze::UnadoptedMirror("us".into()));
+    assert!(!b.door.is_half_adopted(&b.open()).await);
+    b.promote("us", "b").await.unwrap();
+    assert_eq!(b.contents().await, mirrored);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fresh_gateway_whose_configuration_names_the_dead_store_takes_over_too() {
     let disks = Disks::new();
     let (a, _) = region_a(&disks).await;
