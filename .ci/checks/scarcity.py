@@ -14,6 +14,7 @@ import time
 
 from rig.check import expect, main, note, promise
 from rig.gateway import BASE, REPOSITORY, Gateway, Store
+from rig.postgres import Postgres
 from rig.process import Process, run, wait_until
 from rig.s3 import Client, Refused
 from rig.stores import Versitygw
@@ -172,12 +173,7 @@ def a_full_store_refuses_writes_also_after_a_restart_and_serves_when_there_is_ro
     volume = Volume(bench, "store", "xfs", 512)
     gateway = Gateway(bench, "full", Store.directory(volume.path / "store")).start()
     Client(gateway.account).put(key("before"), b"before")
-    filler = volume.path / "filler"
-    with filler.open("wb", buffering=0) as out, contextlib.suppress(OSError):
-        for size in (1 << 20, 4096, 1):
-            with contextlib.suppress(OSError):
-                while out.write(bytes(size)) == size:
-                    pass
+    filler = fill(volume)
     try:
         Client(gateway.account).put(key("meanwhile"), bytes(100_000))
     except Refused as refused:
@@ -189,6 +185,51 @@ def a_full_store_refuses_writes_also_after_a_restart_and_serves_when_there_is_ro
     gateway.start()
     filler.unlink()
     comes_back(gateway, {"before": b"before"})
+
+
+def fill(volume):
+    """Takes all the room that a volume has left."""
+    filler = volume.path / "filler"
+    with filler.open("wb", buffering=0) as out:
+        for size in (1 << 20, 4096, 1):
+            with contextlib.suppress(OSError):
+                while out.write(bytes(size)) == size:
+                    pass
+    return filler
+
+
+@promise
+def a_postgresql_whose_disk_is_full_is_told_loses_nothing_and_heals(bench):
+    volume = Volume(bench, "database", "ext4", 256)
+    home = volume.path / "server"
+    home.mkdir()
+    postgres = Postgres(bench, home=home).start()
+    gateway = Gateway(bench, "full-database", Store.directory(bench.folder("store")), database=postgres.url).start()
+    client, acknowledged = Client(gateway.account), {}
+    client.put(key("before"), body := os.urandom(5000))
+    acknowledged["before"] = body
+    filler, refused = fill(volume), 0
+    for n in range(2000):  # what its files have room for is still taken
+        name, body = f"meanwhile-{n}", os.urandom(100)
+        try:
+            Client(gateway.account).put(key(name), body)
+            acknowledged[name] = body
+        except Refused as said:
+            expect("a refusal says try again", said.status, 503)
+            refused += 1
+            if refused == 5:
+                break
+    expect("writes that were refused", refused, 5)
+    gone = postgres.ended()  # where its log has no room it ends, as PostgreSQL does
+    note(f"{len(acknowledged)} acknowledged, then refused; the server {'ended' if gone else 'goes on'}")
+    if not gone:
+        all_there(gateway.account, acknowledged)
+    expect("the gateway runs on", gateway._process.ended(), False)
+    filler.unlink()
+    if postgres.ended():
+        postgres.start()
+    comes_back(gateway, acknowledged)
+    postgres.kill()
 
 
 @promise

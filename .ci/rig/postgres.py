@@ -18,8 +18,8 @@ def programs():
 
 
 class Postgres:
-    def __init__(self, bench, name="postgres"):
-        self._bench, self.name, self._home, self.port = bench, name, bench.folder(name), free_port()
+    def __init__(self, bench, name="postgres", home=None):
+        self._bench, self.name, self._home, self.port = bench, name, home or bench.folder(name), free_port()
         self._home.chmod(0o777)
         self._data, self.url = self._home / "data", f"postgres://snapgate@127.0.0.1:{self.port}/postgres"
         subprocess.run([*self._as_postgres(), programs() / "initdb", "--auth=trust", "--username=snapgate", "--encoding=UTF8", "--locale=C", "-D", self._data],
@@ -41,6 +41,9 @@ class Postgres:
     @property
     def pid(self):
         return self._process.pid
+
+    def ended(self):
+        return self._process.ended()
 
     def kill(self):
         self._process.kill()

@@ -42,6 +42,13 @@ pub struct Pair {
     files: tempfile::TempDir,
 }
 
+async fn store() -> (tempfile::TempDir, Arc<dyn Store>) {
+    let files = tempfile::tempdir().unwrap();
+    std::fs::create_dir(files.path().join("store")).unwrap();
+    let directory = Directory::open(files.path().join("store")).await;
+    (files, Arc::new(directory.unwrap()))
+}
+
 async fn side(state: Arc<dyn State>, bytes: &Arc<dyn Store>) -> Side {
     let store = Arc::new(Faulty::new(Arc::clone(bytes)));
     let plan = RepositoryPlan {
@@ -131,21 +138,25 @@ pub fn at(key: &str) -> Address {
 
 impl Pair {
     pub async fn new(place: Place) -> Self {
-        let files = tempfile::tempdir().unwrap();
-        std::fs::create_dir(files.path().join("store")).unwrap();
-        let directory = Directory::open(files.path().join("store")).await.unwrap();
-        let bytes: Arc<dyn Store> = Arc::new(directory);
-        let (first, second) = match place {
+        match place {
             Place::OneGateway => {
+                let (files, bytes) = store().await;
                 let state = Database::open(&files.path().join("state.db")).unwrap();
                 let only = side(Arc::new(state), &bytes).await;
-                (only.again(), only)
+                Self::of(only.again(), only, files).await
             }
-            Place::TwoNodes => {
-                let [one, other] = crate::state::postgres::tests::nodes().await;
-                (side(one, &bytes).await, side(other, &bytes).await)
-            }
-        };
+            Place::TwoNodes => Self::of_nodes(crate::state::postgres::tests::nodes().await).await,
+        }
+    }
+
+    /// Two nodes that have these ways to their state database.
+    pub async fn of_nodes([one, other]: [Arc<dyn State>; 2]) -> Self {
+        let (files, bytes) = store().await;
+        let (first, second) = (side(one, &bytes).await, side(other, &bytes).await);
+        Self::of(first, second, files).await
+    }
+
+    async fn of(first: Side, second: Side, files: tempfile::TempDir) -> Self {
         // The lock is taken, so that it is no part of what follows.
         let free = first.door.may_write(&caller(), &at(ANY)).await;
         free.unwrap();

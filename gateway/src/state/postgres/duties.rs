@@ -95,7 +95,7 @@ impl Duties {
 impl Session {
     async fn begin(settings: &Settings) -> std::result::Result<Self, open::OpenError> {
         let (client, serving) = open::alone(settings).await?;
-        client.batch_execute(SILENCE).await?;
+        open::in_time(async { Ok(client.batch_execute(SILENCE).await?) }).await?;
         let (client, ended) = (Arc::new(client), CancellationToken::new());
         let beating = tokio::spawn(beat(Arc::clone(&client), ended.clone()));
         Ok(Self {

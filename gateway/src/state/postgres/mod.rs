@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -58,15 +59,26 @@ use duties::Duties;
 use nodes::Uptime;
 use writer::{WHOLE, Writers};
 
+/// A read that takes longer is given up: the server hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for one that goes through all there is.
+const LEISURE: Duration = Duration::from_secs(3600);
+
 /// Reads over any connection; once more if that turns out to be cut. (A closure cannot borrow both the connection
 /// and what the caller borrowed.)
 macro_rules! read {
-    ($state:expr, $db:ident => $work:expr) => {{
+    ($state:expr, $db:ident => $work:expr) => {
+        $crate::state::postgres::read!($crate::state::postgres::PATIENCE, $state, $db => $work)
+    };
+    ($patience:expr, $state:expr, $db:ident => $work:expr) => {{
         let mut again = true;
         loop {
             let session = $crate::state::postgres::writer::Session::begin(&$state.pool).await?;
             let $db = session.db();
-            let result = $work.await;
+            let result = match tokio::time::timeout($patience, $work).await {
+                Ok(result) => result,
+                Err(_) => Err($crate::state::postgres::no_answer()),
+            };
             if result.is_ok() {
                 session.ended_in_order();
                 break result;
@@ -79,6 +91,10 @@ macro_rules! read {
     }};
 }
 use read;
+
+fn no_answer() -> Error {
+    Error::Failed("PostgreSQL does not answer".into())
+}
 
 /// An open state database, as one of its nodes.
 pub struct Database {
@@ -108,8 +124,12 @@ impl Database {
             .get()
             .await
             .map_err(|e| OpenError::Connect(e.to_string()))?;
-        let node = nodes::enter(&client, name).await?;
-        let uptime = Arc::new(Uptime::from(nodes::written_uptime(&client).await?));
+        let entered = open::in_time(async {
+            let node = nodes::enter(&client, name).await?;
+            Ok((node, nodes::written_uptime(&client).await?))
+        });
+        let (node, uptime_ms) = entered.await?;
+        let uptime = Arc::new(Uptime::from(uptime_ms));
         drop(client);
         tracing::info!(
             node,
@@ -179,11 +199,11 @@ impl State for Database {
     }
 
     async fn verify_audit(&self) -> Result<Option<u64>> {
-        read!(self, db => audit::verify(db))
+        read!(LEISURE, self, db => audit::verify(db))
     }
 
     async fn replay_audit(&self) -> Result<Result<Totals, Violation>> {
-        read!(self, db => audit::replay(db))
+        read!(LEISURE, self, db => audit::replay(db))
     }
 
     async fn object(&self, bucket: BucketId, key: &ObjectKey) -> Result<Lookup> {

@@ -33,6 +33,9 @@ const CONNECTIONS: usize = 16;
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a request waits for a connection.
 const WAIT: Duration = Duration::from_secs(10);
+/// A server that accepts connections and says nothing for this long is not there either. Longer than a start waits
+/// for locks that other nodes have.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Whoever stops in the middle of a transaction (a paused node) lets the others wait no longer than this.
 const SESSION: &str = "
@@ -156,9 +159,9 @@ pub(super) fn describe(e: &tokio_postgres::Error) -> String {
 pub(super) async fn open(settings: &Settings) -> Result<Pool, OpenError> {
     let (first, serving) = connect(settings).await?;
     let ready = async {
-        configure(&first).await?;
+        in_time(configure(&first)).await?;
         schema::migrate(&first).await?;
-        same_server(&first).await
+        in_time(same_server(&first)).await
     };
     let ready = ready.await;
     drop((first, serving));
@@ -176,7 +179,7 @@ pub(super) async fn open(settings: &Settings) -> Result<Pool, OpenError> {
                 configure(client).await?;
                 same_server(client).await
             };
-            checked
+            in_time(checked)
                 .await
                 .map_err(|e: OpenError| HookError::message(e.to_string()))
         })
@@ -194,12 +197,28 @@ pub(super) async fn open(settings: &Settings) -> Result<Pool, OpenError> {
         .map_err(|e| OpenError::Connect(e.to_string()))
 }
 
-async fn connect(settings: &Settings) -> Result<(Client, AbortOnDropHandle<()>), OpenError> {
-    let (client, connection) = settings
-        .server
-        .connect(Tls(Arc::clone(&settings.tls)))
+/// Work that needs answers, while they come.
+pub(super) async fn in_time<T>(
+    work: impl Future<Output = Result<T, OpenError>>,
+) -> Result<T, OpenError> {
+    tokio::time::timeout(ANSWER, work)
         .await
-        .map_err(|e| OpenError::Connect(describe(&e)))?;
+        .unwrap_or_else(|_| {
+            let why = format!(
+                "its server accepts connections and does not answer within {} s",
+                ANSWER.as_secs()
+            );
+            Err(OpenError::Connect(why))
+        })
+}
+
+async fn connect(settings: &Settings) -> Result<(Client, AbortOnDropHandle<()>), OpenError> {
+    let connected = async {
+        let tls = Tls(Arc::clone(&settings.tls));
+        let connected = settings.server.connect(tls).await;
+        connected.map_err(|e| OpenError::Connect(describe(&e)))
+    };
+    let (client, connection) = in_time(connected).await?;
     let serving = tokio::spawn(async move {
         if let Err(e) = connection.await {
             tracing::debug!(cause = %describe(&e), "a connection to the state database ended");
@@ -213,8 +232,11 @@ pub(super) async fn alone(
     settings: &Settings,
 ) -> Result<(Client, AbortOnDropHandle<()>), OpenError> {
     let (client, serving) = connect(settings).await?;
-    configure(&client).await?;
-    same_server(&client).await?;
+    in_time(async {
+        configure(&client).await?;
+        same_server(&client).await
+    })
+    .await?;
     Ok((client, serving))
 }
 

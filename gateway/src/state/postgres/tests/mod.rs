@@ -6,8 +6,10 @@ use super::*;
 use crate::state::conformance::{World, conformance, entry};
 
 mod duties;
+pub(crate) mod link;
 mod outcome;
 mod server;
+mod silence;
 mod storms;
 mod tls;
 use crate::state::Nodes;
@@ -28,6 +30,17 @@ pub(crate) async fn nodes<const N: usize>() -> [Arc<dyn State>; N] {
         nodes.push(Arc::new(server.open(&database).await));
     }
     nodes.try_into().expect("as many as were asked for")
+}
+
+/// Two nodes on one database, and the first one's way there.
+pub(crate) async fn nodes_and_a_link() -> ([Arc<dyn State>; 2], link::Link) {
+    let server = Server::shared();
+    let database = server.database().await;
+    let link = link::Link::to(&database).await;
+    let settings = server::settings(&link.url());
+    let first = Database::open(&settings, "first").await.unwrap();
+    let second = server.open(&database).await;
+    ([Arc::new(first), Arc::new(second)], link)
 }
 
 mod promises {

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use futures::future::{join, join3};
@@ -15,13 +14,11 @@ use super::session::{Session, Tx};
 use crate::state::postgres::lock::{self, Known};
 use crate::state::postgres::nodes::Uptime;
 use crate::state::postgres::rows::{count, execute, first, prepare};
-use crate::state::postgres::{catalog, plain};
-use crate::state::{Error, Result, leave};
+use crate::state::postgres::{PATIENCE, catalog, no_answer, plain};
+use crate::state::{Result, leave};
 
 /// Most requests in one transaction.
 const GROUP: usize = 512;
-/// A group that takes longer is given up: the server hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const TURN: &str = "SELECT 1 FROM turns WHERE id = $1 FOR UPDATE";
 const NUMBER: &str = "INSERT INTO groups (turn, node, number) VALUES ($1, $2, $3)
      ON CONFLICT (turn, node) DO UPDATE SET number = excluded.number";
@@ -71,14 +68,16 @@ impl Worker {
         let failure = match done {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(e)) => e,
-            Err(_) => Error::Failed("PostgreSQL does not answer".into()),
+            Err(_) => no_answer(),
         };
         if !commit_sent {
             return Err(failure);
         }
         tracing::warn!(cause = %failure, "a COMMIT was interrupted; its outcome is looked up");
         self.look_up(failure).await?;
-        self.find_recorded(group).await
+        tokio::time::timeout(PATIENCE, self.find_recorded(group))
+            .await
+            .unwrap_or_else(|_| Err(no_answer()))
     }
 
     /// The group's transaction, from the turn to the COMMIT.

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::group::{TURN, Worker};
 use super::job::Job;
 use super::session::Session;
-use crate::state::postgres::catalog;
 use crate::state::postgres::rows::{execute, first};
+use crate::state::postgres::{catalog, no_answer};
 use crate::state::{Error, Recorded, Result};
 
 /// How long the outcome of an interrupted COMMIT is asked for, and how often.
@@ -41,7 +41,8 @@ impl Worker {
     pub(super) async fn look_up(&self, failure: Error) -> Result<()> {
         let deadline = Instant::now() + LOOK_UP;
         loop {
-            match self.committed().await {
+            let looked = tokio::time::timeout_at(deadline, self.committed()).await;
+            match looked.unwrap_or_else(|_| Err(no_answer())) {
                 Ok(true) => {
                     tracing::info!("the interrupted COMMIT took effect");
                     return Ok(());
