@@ -59,7 +59,7 @@ impl Door {
             match self.move_row(open, &row, step, &hand).await {
                 Ok(_) => return Ok(()),
                 Err(Error::Failed(repository::Error::SlowDown(_))) if tries < MOST_MOVES => {
-                    tries += 1
+                    tries += 1;
                 }
                 Err(e) => return Err(e),
             }

@@ -164,9 +164,9 @@ async fn nodes_with_different_clocks_agree_about_the_lock_and_about_each_other()
     let mut epoch = state.lock(id).await.unwrap().lock.epoch();
     for (side, writer) in [(second, "b"), (first, "a"), (second, "a"), (first, "b")] {
         if writer == "b" {
-            at_first()
+            at_first();
         } else {
-            at_second()
+            at_second();
         }
         lock_to(side, writer).await;
         let row = side.door.state().lock(id).await.unwrap();
