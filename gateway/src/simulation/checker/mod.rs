@@ -58,6 +58,9 @@ struct Judge {
     copies: BTreeMap<Lineage, (Lineage, u64)>,
     /// Copied while it ran: what it acknowledges from then on, its copy need not know.
     copied_running: BTreeSet<Lineage>,
+    /// The newest epoch of all when an overtaken gateway took a new number, to recover: what it still changes under an epoch
+    /// up to this one it began before its look.
+    recovers_after: BTreeMap<Life, u64>,
     effects: BTreeMap<String, Vec<(usize, Option<Bytes>)>>,
     asked: BTreeMap<usize, Operation>,
     at: usize,
@@ -289,6 +292,10 @@ impl Judge {
             // one that comes late, when there are higher ones, says nothing any more
             let highest = self.incarnations.last_key_value().map_or(0, |(n, _)| *n);
             if content.is_some() && number > highest {
+                if self.is_overtaken(life) {
+                    let newest = self.anchors.last_key_value().map_or(0, |(epoch, _)| *epoch);
+                    self.recovers_after.insert(life, newest);
+                }
                 self.incarnations.insert(number, life);
                 self.number_of.insert(life, number);
             }
@@ -331,9 +338,15 @@ impl Judge {
             ));
         }
         let commits = class.writing() == Writing::Commit;
+        let begun_overtaken = |epoch| {
+            self.recovers_after
+                .get(&life)
+                .is_some_and(|newest| epoch <= *newest)
+        };
         if let Term::Held(Epoch(epoch)) = term
             && commits
             && !overtaken
+            && !begun_overtaken(epoch)
             && epoch < self.highest_held
         {
             self.breaks(format!(
