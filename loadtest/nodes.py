@@ -1,4 +1,5 @@
-"""What several gateways cost: small PUTs on one gateway with SQLite against one and two nodes on one PostgreSQL, and hand-overs without traffic.
+"""What several gateways cost: small PUTs on one gateway with SQLite against one and two nodes on one PostgreSQL, and hand-overs without traffic
+and under load (both clusters write 1 MiB under names whose content changes, 4 connections each, as fast as one Python process does).
 
     PYTHONPATH=.ci SNAPGATE_BIN=… ~/.cache/snapgate/python/bin/python loadtest/nodes.py LOADTEST [STORE]
 
@@ -16,14 +17,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from rig import check
 from rig.gateway import BASE, BUCKET, REPOSITORY, Gateway, Store
 from rig.postgres import Postgres
+from rig.s3 import Client, Refused
 
 ROUNDS, SECONDS, CONNECTIONS = 3, 5, 8
-HAND_OVERS = 40
+HAND_OVERS, LOADED = 40, 20
+BODY = bytes(1 << 20)
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -68,10 +72,37 @@ class Site:
         count = rate * SECONDS
         return rate, 1000 * used / count, 1000 * served / count
 
-    def hand_overs(self):
+    def hand_overs_under_load(self):
+        """(milliseconds of each, writes that were acknowledged): both clusters go on writing, who holds the lock and who does not."""
+        end, written = threading.Event(), []
+
+        def write(account, number):
+            client = Client(account)
+            while not end.is_set():
+                try:
+                    client.put(f"{BASE}/unknown-{number}", BODY)
+                    written.append(number)
+                except Refused as refused:
+                    assert refused.status in (403, 503), refused
+                    time.sleep(0.01)
+
+        accounts = [account for node in self.nodes for account in node.accounts.values()]
+        with concurrent.futures.ThreadPoolExecutor(CONNECTIONS) as pool:
+            writers = [pool.submit(write, accounts[number % len(accounts)], number) for number in range(CONNECTIONS)]
+            try:
+                time.sleep(1)
+                took = self.hand_overs(LOADED, pause=0.25)
+            finally:
+                end.set()
+            for writer in writers:
+                writer.result()
+        return took, len(written)
+
+    def hand_overs(self, count=HAND_OVERS, pause=0.0):
         """Milliseconds of each, asked of the nodes in turn on a connection that is open."""
         took = []
-        for turn in range(HAND_OVERS):
+        for turn in range(count):
+            time.sleep(pause)
             node = self.nodes[turn % len(self.nodes)]
             connection = http.client.HTTPConnection("127.0.0.1", node.admin, timeout=60)
             connection.connect()
@@ -104,6 +135,10 @@ def main():
         for name, site in pairs.items():
             took = site.hand_overs()
             print(f"{name:12} {statistics.median(took):22.1f} {max(took):8.1f}")
+        print(f"{'under load':12} {'median':>22} {'longest':>8} {'writes':>8}")
+        for name, site in pairs.items():
+            took, written = site.hand_overs_under_load()
+            print(f"{name:12} {statistics.median(took):22.1f} {max(took):8.1f} {written:8}")
         for site in pairs.values():
             site.nodes[0].command("lock", REPOSITORY, "--writer", "prod")
         measured = {name: [] for name in pairs}
