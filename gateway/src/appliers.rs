@@ -27,7 +27,15 @@ use crate::watch::{Kind, Warning};
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Below every client's time-out, with what a barrier may take on top.
 const PATIENCE: Duration = Duration::from_secs(10);
+const NOT_CURRENT: &str = "the repository is frozen, and what its store holds is not known for sure; it goes on when that is settled";
 const GLANCE: Duration = Duration::from_millis(20);
+
+/// What became of a look at one repository.
+enum Fit {
+    Running,
+    /// Its catalog is not current: nothing runs.
+    NotCurrent,
+}
 
 pub struct Appliers {
     door: Arc<Door>,
@@ -100,29 +108,31 @@ impl Appliers {
             if self.held.lock().contains(&open.name) {
                 continue;
             }
-            match self.fit(open).await {
-                Ok(()) => {
-                    self.idle.lock().remove(&open.name);
-                }
+            let fit = self.fit(open).await;
+            let asleep = match &fit {
+                Ok(Fit::Running) => Vec::new(),
+                Ok(Fit::NotCurrent) => self.asleep(open, NOT_CURRENT),
                 Err(e) => {
                     tracing::warn!(repository = %open.name, cause = %e, "its mirrors could not be set to work; trying again");
                     let why = format!("it could not be set to work, and will be tried again: {e}");
-                    self.mirrors.let_sleep(&open.name, self.asleep(open, &why));
-                    self.idle.lock().insert(open.name.clone());
+                    self.asleep(open, &why)
                 }
-            }
+            };
+            self.mirrors.let_sleep(&open.name, asleep);
+            match fit {
+                Ok(_) => self.idle.lock().remove(&open.name),
+                Err(_) => self.idle.lock().insert(open.name.clone()),
+            };
         }
     }
 
-    async fn fit(&self, open: &OpenRepository) -> Result<(), mirror::Trouble> {
+    async fn fit(&self, open: &OpenRepository) -> Result<Fit, mirror::Trouble> {
         let running = self.mirrors.of(&open.name);
         if !open.gate.row().lock.catalog_is_current() {
             if !running.is_empty() {
                 self.mirrors.stop(&open.name).await;
             }
-            let why = "the repository is frozen, and what its store holds is not known for sure; it goes on when that is settled";
-            self.mirrors.let_sleep(&open.name, self.asleep(open, why));
-            return Ok(());
+            return Ok(Fit::NotCurrent);
         }
         let wanted = self.wanted(open).await?;
         self.warn_of_left(open, self.left(open, &wanted)).await;
@@ -133,8 +143,7 @@ impl Appliers {
                 .iter()
                 .all(|t| running.iter().any(|m| m.link.target_name == t.store));
         if same {
-            self.mirrors.let_sleep(&open.name, Vec::new());
-            return Ok(());
+            return Ok(Fit::Running);
         }
         self.mirrors.stop(&open.name).await;
         let target = |name: &StoreName| -> Arc<dyn Store> {
@@ -144,8 +153,7 @@ impl Appliers {
         self.mirrors
             .start(&mirror_source(&self.door, open), &wanted, target)
             .await?;
-        self.mirrors.let_sleep(&open.name, Vec::new());
-        Ok(())
+        Ok(Fit::Running)
     }
 
     /// The configured mirrors that do not run.

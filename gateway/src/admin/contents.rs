@@ -108,8 +108,19 @@ pub async fn verify(
     Ok((StatusCode::ACCEPTED, Json(job.body())))
 }
 
+/// What is wrong with which object, and whose snapshots it hits.
+pub fn problems(problems: &[verify::Problem]) -> Value {
+    let told = problems.iter().map(|problem| {
+        json!({
+            "key": problem.key.as_str(),
+            "kind": problem.kind.as_str(),
+            "snapshots": problem.snapshots.iter().map(|s| &**s).collect::<Vec<_>>(),
+        })
+    });
+    told.collect()
+}
+
 fn report_body(open: &OpenRepository, report: &verify::Report) -> Value {
-    let problems = report.problems.iter().map(|p| json!({ "key": p.key.as_str(), "kind": p.kind.as_str(), "snapshots": p.snapshots.iter().map(|s| &**s).collect::<Vec<_>>() }));
     json!({
         "ok": report.problems.is_empty(),
         "store": open.plan.store.as_str(),
@@ -117,7 +128,7 @@ fn report_body(open: &OpenRepository, report: &verify::Report) -> Value {
         "snapshots": report.snapshots,
         "blobs": report.blobs,
         "bytes": report.bytes,
-        "problems": problems.collect::<Vec<_>>(),
+        "problems": problems(&report.problems),
         "unknown": report.unknown.iter().map(ObjectKey::as_str).collect::<Vec<_>>(),
         "unreferenced": { "objects": report.unreferenced_objects, "bytes": report.unreferenced_bytes },
     })

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::lock::find;
-use super::{Admin, Problem, repositories};
+use super::{Admin, Problem, contents, repositories};
 use crate::repository::handover;
 use crate::repository::promotion::{Ask, Promoted};
 use crate::repository::{OpenRepository, drill};
@@ -107,7 +107,6 @@ pub async fn drill(
 }
 
 fn report_body(open: &OpenRepository, snapshot: Option<&str>, report: &drill::Report) -> Value {
-    let problems = report.problems.iter().map(|p| json!({ "key": p.key.as_str(), "kind": p.kind.as_str(), "snapshots": p.snapshots.iter().map(|s| &**s).collect::<Vec<_>>() }));
     let newest = report.newest.as_ref();
     let ended = newest.map(|newest| clock::rfc3339(newest.ended_ms));
     let age_ms = newest.map(|newest| clock::now_ms().saturating_sub(newest.ended_ms).max(0));
@@ -126,7 +125,7 @@ fn report_body(open: &OpenRepository, snapshot: Option<&str>, report: &drill::Re
         "age_seconds": age_ms.map(|ms| ms / 1000),
         "objects": report.objects,
         "bytes": report.bytes,
-        "problems": problems.collect::<Vec<_>>(),
+        "problems": contents::problems(&report.problems),
         "sample": { "bytes": read, "seconds": took.as_secs_f64() },
         "restore_seconds": report.restore_seconds(),
     })

@@ -18,6 +18,7 @@ use crate::state::sqlite::Database;
 use crate::state::{Details, State};
 use crate::stores::Store;
 use crate::stores::directory::Directory;
+use crate::stores::faults::Faulty;
 
 pub const BASE: &str = "base";
 pub const UPLOADS_END_AFTER: Duration = Duration::from_secs(3600);
@@ -108,6 +109,18 @@ impl World {
         let directory = Directory::open(files.path().join("store")).await.unwrap();
         let store = around(Arc::new(directory));
         Self::start_with(files, site, cluster, DATABASE, store).await
+    }
+
+    /// Another start, with a store that fails as it is told to.
+    pub async fn restart_faulty(self) -> (Self, Arc<Faulty<dyn Store>>) {
+        let mut faulty = None;
+        let around = |store| -> Arc<dyn Store> {
+            let store = Arc::new(Faulty::new(store));
+            faulty = Some(Arc::clone(&store));
+            store
+        };
+        let world = self.restart_behind(around).await;
+        (world, faulty.unwrap())
     }
 
     /// Another start on the same store, with another file as its state database.

@@ -12,19 +12,19 @@ use futures::TryStreamExt;
 use policies::format::closure::{Knowledge, Member};
 use policies::format::footer::LuceneFooter;
 use policies::format::root::Root;
-use policies::key::{Class, ObjectKey, Place, RESERVED};
+use policies::key::{Class, ObjectKey};
 
 use super::door::OpenRepository;
 use super::guarding::read_digest;
 use super::ingest::store_failed;
 use super::{Door, Error};
 use crate::digest::Whole;
+use crate::stores::listing::Listing;
 use crate::watch::Warning;
 
 #[cfg(test)]
 mod tests;
 
-const PAGE: usize = 1000;
 /// Larger metadata counts as unreadable.
 const LARGEST_METADATA: usize = 256 << 20;
 
@@ -177,40 +177,25 @@ impl Door {
     ) -> Result<HashMap<ObjectKey, u64>, Error> {
         let wanted: HashSet<&ObjectKey> = members.iter().map(|m| &m.key).collect();
         let mut sizes = HashMap::with_capacity(members.len());
-        let mut after: Option<String> = None;
-        loop {
-            let page = open
-                .store
-                .list("", after.as_deref(), PAGE)
-                .await
-                .map_err(|e| store_failed("list the store", &e))?;
-            let last = page.len() < PAGE;
-            after = page.last().map(|l| l.name.as_str().to_owned());
-            for listed in page
-                .into_iter()
-                .filter(|l| !l.name.as_str().starts_with(RESERVED))
-            {
-                let Place::In { repository, class } =
-                    self.layout.locate(&open.plan.bucket, &listed.name)
-                else {
-                    continue;
-                };
-                if repository != open.name {
-                    continue;
-                }
-                if wanted.contains(&listed.name) {
-                    sizes.insert(listed.name, listed.stat.size);
-                } else if class == Class::Unknown {
-                    report.unknown.push(listed.name);
-                } else if !stands_alone(&class) {
-                    report.unreferenced_objects += 1;
-                    report.unreferenced_bytes += listed.stat.size;
-                }
-            }
-            if last {
-                return Ok(sizes);
+        let mut there = Listing::of(open.store.as_ref(), "");
+        while let Some(listed) = there
+            .next()
+            .await
+            .map_err(|e| store_failed("list the store", &e))?
+        {
+            let Some(class) = self.class_here(open, &listed.name) else {
+                continue;
+            };
+            if wanted.contains(&listed.name) {
+                sizes.insert(listed.name, listed.stat.size);
+            } else if class == Class::Unknown {
+                report.unknown.push(listed.name);
+            } else if !stands_alone(&class) {
+                report.unreferenced_objects += 1;
+                report.unreferenced_bytes += listed.stat.size;
             }
         }
+        Ok(sizes)
     }
 
     async fn bytes_wrong(

@@ -48,21 +48,12 @@ async fn bytes_that_rotted_at_the_source_are_not_copied_and_the_mirror_says_so()
     let mut m = Mirrored::with_one().await;
     m.pause().await;
     m.snapshot("two").await;
-    let there = m.target.objects();
-    let data = m.world.data_files();
-    let fresh = data
-        .iter()
-        .find(|name| !there.contains_key(&ObjectKey::parse(name).unwrap()));
-    rot(&m.world.path(fresh.unwrap()));
+    let fresh = rot_fresh(&m);
     m.mirror.resume().await.unwrap();
     m.until(State::Stalled).await;
     let status = m.status().await;
     let stalled = status.row.stalled.unwrap();
-    assert_eq!(
-        stalled.key.as_deref(),
-        fresh.map(String::as_str),
-        "{stalled:?}"
-    );
+    assert_eq!(stalled.key.as_deref(), Some(&*fresh), "{stalled:?}");
     assert_eq!(
         status.newest.unwrap().snapshots,
         ["one"],
@@ -72,6 +63,16 @@ async fn bytes_that_rotted_at_the_source_are_not_copied_and_the_mirror_says_so()
 }
 
 /// The file has another first byte now, and is as long as before.
+/// Spoils a data file of the source that the target does not have yet.
+pub(super) fn rot_fresh(m: &Mirrored) -> String {
+    let there = m.target.objects();
+    let mut data = m.world.data_files().into_iter();
+    let fresh = data.find(|name| !there.contains_key(&ObjectKey::parse(name).unwrap()));
+    let fresh = fresh.unwrap();
+    rot(&m.world.path(&fresh));
+    fresh
+}
+
 pub(super) fn rot(path: &std::path::Path) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[0] ^= 1;

@@ -220,12 +220,7 @@ async fn a_reconciliation_tells_how_much_there_is_before_its_first_page_is_done(
     let mut m = Mirrored::with_one().await;
     m.pause().await;
     m.snapshot("two").await;
-    let there = m.target.objects();
-    let data = m.world.data_files();
-    let fresh = data
-        .iter()
-        .find(|name| !there.contains_key(&ObjectKey::parse(name).unwrap()));
-    super::follows::rot(&m.world.path(fresh.unwrap()));
+    super::follows::rot_fresh(&m);
     m.mirror.resync("a test", false).await.unwrap();
     m.mirror.resume().await.unwrap();
     m.until(State::Stalled).await;

@@ -5,7 +5,7 @@ use super::*;
 use crate::repository::miniature::{World, cut};
 use crate::repository::pair::{Pair, Place};
 use crate::repository::{WriteCondition, handover};
-use crate::stores::faults::{Fault, Faulty, Gate};
+use crate::stores::faults::{Fault, Gate};
 use crate::stores::metrics::Operation;
 
 async fn adopt(world: &World) -> Result<Scan, handover::Error> {
@@ -333,17 +333,10 @@ async fn a_node_that_starts_while_a_cluster_registers_at_another_has_nothing_to_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_dies_while_a_cluster_registers_comes_back_serving() {
-    let (asleep, mut faulty) = (Gate::closed(), None);
-    let world = World::new().await;
-    let world = world
-        .restart_behind(|store| {
-            let store = Arc::new(Faulty::new(store));
-            faulty = Some(Arc::clone(&store));
-            store
-        })
-        .await;
+    let asleep = Gate::closed();
+    let (world, faulty) = World::new().await.restart_faulty().await;
     let hold = Fault::HoldAfter(Arc::clone(&asleep));
-    faulty.take().unwrap().plan(Operation::Publish, hold);
+    faulty.plan(Operation::Publish, hold);
     tokio::select! {
         answered = world.put(REGISTRATION, b"seed".to_vec()) => panic!("{answered:?}"),
         () = asleep.reached() => {}

@@ -131,18 +131,11 @@ async fn a_copy_that_was_made_while_its_original_ran_freezes_when_the_original_w
 #[tokio::test]
 async fn a_copy_that_was_made_in_the_middle_of_a_hand_over_freezes_when_its_original_finished_it_and_wrote()
  {
-    let (asleep, mut faulty) = (Gate::closed(), None);
-    let world = World::new().await;
-    let world = world
-        .restart_behind(|store| {
-            let store = Arc::new(Faulty::new(store));
-            faulty = Some(Arc::clone(&store));
-            store
-        })
-        .await;
+    let asleep = Gate::closed();
+    let (world, faulty) = World::new().await.restart_faulty().await;
     // The first write takes the lock; of that, the anchor is the first thing that is created.
     let hold = Fault::Hold(Arc::clone(&asleep));
-    faulty.unwrap().plan(Operation::Begin, hold);
+    faulty.plan(Operation::Begin, hold);
     let copying = async {
         asleep.reached().await;
         world.copy_database_while_it_runs(COPY);

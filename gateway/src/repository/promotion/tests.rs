@@ -1,10 +1,7 @@
 //! Two stores, a mirror kept by hand, and gateways that come and go.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::future::poll_fn;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::task::Poll;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};

@@ -1,12 +1,10 @@
 //! An operator who brings back what was, in a process that may die while it works.
 
-use std::pin::pin;
-use std::task::Poll;
-
 use tokio::runtime::Runtime;
 
 use super::super::Ask;
 use super::model::Model;
+use crate::repository::miniature::cut;
 
 /// Asks for it on a frozen repository, cut off if it is to be; then the cluster registers again.
 pub fn bring_back(runtime: &mut Runtime, model: &mut Model, ask: &Ask, polls: Option<usize>) {
@@ -95,20 +93,6 @@ fn may_refuse(model: &mut Model, ask: &Ask, told: &str) -> bool {
                 || (donor.root.is_legacy_form() && told.contains("both contents are needed"))
         }
     }
-}
-
-/// Polls work so many times, then lets it go. None = it was not done.
-pub async fn cut<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    let mut left = polls;
-    std::future::poll_fn(move |cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        work.as_mut().poll(cx).map(Some)
-    })
-    .await
 }
 
 /// What is left of a process that died: what it handed to other threads ends, nothing else does.

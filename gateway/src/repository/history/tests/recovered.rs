@@ -8,10 +8,9 @@ use policies::key::{Class, ObjectKey};
 
 use super::super::Ask;
 use super::life::Life;
-use super::operator::cut;
 use super::{deleted, styles, take};
 use crate::repository::handover;
-use crate::repository::miniature::World;
+use crate::repository::miniature::{World, cut};
 
 /// What a gateway has of its state database after it died in the middle of a roll-back.
 #[derive(Clone, Copy, PartialEq, Debug)]

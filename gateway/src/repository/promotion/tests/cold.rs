@@ -179,14 +179,8 @@ async fn a_damaged_checkpoint_is_not_guessed_over_the_store_itself_is_read() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mirror_that_was_cut_in_the_middle_is_taken_as_it_is() {
-    let disks = Disks::new();
-    let (a, mut writer) = region_a(&disks).await;
-    let mirrored = a.contents().await;
-    // The checkpoint of the next root is durable before it, some of its data is there; the root is not.
-    writer.create("s2", &[take()]);
-    a.perform("a", writer.requests()).await;
+/// The checkpoint on the mirror says all that the catalog says, whatever else is there.
+async fn describe(a: &Gateway, disks: &Disks) {
     let open = a.open();
     let mut follower = Follower::new(
         Arc::clone(&a.state),
@@ -196,13 +190,23 @@ async fn a_mirror_that_was_cut_in_the_middle_is_taken_as_it_is() {
         Epoch(1),
     );
     follower.advance_to(a.sequence().await).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_was_cut_in_the_middle_is_taken_as_it_is() {
+    let disks = Disks::new();
+    let (a, mut writer) = region_a(&disks).await;
+    let mirrored = a.contents().await;
+    // The checkpoint of the next root is durable before it, some of its data is there; the root is not.
+    writer.create("s2", &[take()]);
+    a.perform("a", writer.requests()).await;
+    describe(&a, &disks).await;
     let ahead = a.contents().await;
     let (key, (_, _, hash)) = ahead
         .iter()
         .find(|(key, _)| key.contains("/__") && !mirrored.contains_key(*key))
         .unwrap();
     std::fs::copy(disks.path("eu").join(key), disks.path("us").join(key)).unwrap();
-    drop((open, follower));
     a.gone().await;
 
     let us = disks.store("us").await;
@@ -230,16 +234,7 @@ async fn a_root_that_the_mirror_never_got_is_no_restore_point_after_a_promotion(
     let mirrored = a.contents().await;
     writer.create("s2", &[take()]);
     a.perform("a", writer.requests()).await;
-    let open = a.open();
-    let mut follower = Follower::new(
-        Arc::clone(&a.state),
-        disks.store("us").await,
-        a.name.clone(),
-        (open.id, open.bucket_id),
-        Epoch(1),
-    );
-    follower.advance_to(a.sequence().await).await.unwrap();
-    drop((open, follower));
+    describe(&a, &disks).await;
     a.gone().await;
     let us = disks.store("us").await;
     let b = disks.gateway_with("b", "us", [("us", us)]).await;
@@ -331,15 +326,8 @@ async fn a_hundred_thousand_objects_are_promoted_within_a_minute() {
         let recorded = puts.map(|put| a.state.record(&permit, put));
         futures::future::try_join_all(recorded).await.unwrap();
     }
-    let mut follower = Follower::new(
-        Arc::clone(&a.state),
-        disks.store("us").await,
-        a.name.clone(),
-        (open.id, open.bucket_id),
-        Epoch(1),
-    );
-    follower.advance_to(a.sequence().await).await.unwrap();
-    drop((open, follower));
+    describe(&a, &disks).await;
+    drop(open);
     a.gone().await;
     let us = disks.store("us").await;
     let b = disks.gateway_with("b", "us", [("us", us)]).await;

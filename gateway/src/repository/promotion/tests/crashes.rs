@@ -4,6 +4,7 @@
 //! operation that comes after it. What lies between them is cut after every number of polls.
 
 use super::*;
+use crate::repository::miniature;
 
 /// What a crash left behind, as the database and the target have it, in the order in which a promotion comes there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,7 +96,7 @@ impl Behind {
             Cut::Polls(polls) => {
                 let open = self.gateway.open();
                 let promoting = self.gateway.door.promote(&open, ask("us", "b"), &ByHand);
-                polled(polls, promoting).await.is_some()
+                miniature::cut(polls, promoting).await.is_some()
             }
         }
     }
@@ -130,20 +131,6 @@ impl Behind {
             () = gate.reached() => {}
         }
     }
-}
-
-/// Polls the promotion so many times, then lets it go. None = it was not done.
-async fn polled<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    let mut left = polls;
-    poll_fn(move |cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        work.as_mut().poll(cx).map(Some)
-    })
-    .await
 }
 
 /// Looks before anything starts again.
